@@ -1,0 +1,189 @@
+//! Who belongs to the cluster, and which sets of them are a majority (§5.2, §6).
+//!
+//! Pure arithmetic: it computes and returns, only the node acts. During a joint phase every decision
+//! needs a majority of the old voters *and* of the new ones; learners never count.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::types::NodeId;
+
+/// The members of a cluster as of one log index.
+///
+/// Invariants: `voters` is never empty; each list is sorted and without repeats; no learner votes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Membership {
+    voters: Vec<NodeId>,
+    outgoing: Vec<NodeId>,
+    learners: Vec<NodeId>,
+}
+
+/// Why a list of members cannot be a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MembershipError {
+    /// A cluster needs at least one voter.
+    NoVoters,
+    /// This node is listed both as a voter and as a learner.
+    VoterAndLearner(NodeId),
+}
+
+impl fmt::Display for MembershipError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoVoters => write!(f, "a cluster needs at least one voter"),
+            Self::VoterAndLearner(id) => write!(f, "{id} is both a voter and a learner"),
+        }
+    }
+}
+
+impl core::error::Error for MembershipError {}
+
+impl Membership {
+    /// A cluster of these voters, in any order, repeats ignored.
+    ///
+    /// # Errors
+    /// [`MembershipError::NoVoters`] if there are none.
+    pub fn new(voters: impl IntoIterator<Item = NodeId>) -> Result<Self, MembershipError> {
+        Self::from_parts(voters, [], [])
+    }
+
+    /// A cluster from its three lists: the voters, the voters of the configuration that a joint
+    /// phase is leaving (empty outside of one, §6), and the learners (thesis §4.2.1).
+    ///
+    /// # Errors
+    /// If it has no voters, or a node that both votes and learns.
+    pub fn from_parts(
+        voters: impl IntoIterator<Item = NodeId>,
+        outgoing: impl IntoIterator<Item = NodeId>,
+        learners: impl IntoIterator<Item = NodeId>,
+    ) -> Result<Self, MembershipError> {
+        let membership = Self {
+            voters: sorted(voters),
+            outgoing: sorted(outgoing),
+            learners: sorted(learners),
+        };
+        if membership.voters.is_empty() {
+            return Err(MembershipError::NoVoters);
+        }
+        match membership.learners.iter().find(|&&id| membership.is_voter(id)) {
+            Some(&id) => Err(MembershipError::VoterAndLearner(id)),
+            None => Ok(membership),
+        }
+    }
+
+    /// The voters, in order; in a joint phase those of the new configuration.
+    #[must_use]
+    pub fn voters(&self) -> &[NodeId] {
+        &self.voters
+    }
+
+    /// In a joint phase the voters of the configuration being left, in order; else empty.
+    #[must_use]
+    pub fn outgoing(&self) -> &[NodeId] {
+        &self.outgoing
+    }
+
+    /// Those who receive the log and never count, in order.
+    #[must_use]
+    pub fn learners(&self) -> &[NodeId] {
+        &self.learners
+    }
+
+    /// Everyone, each once, in order.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let mut all: Vec<NodeId> = Vec::new();
+        all.extend(self.voters.iter().chain(&self.outgoing).chain(&self.learners));
+        all.sort_unstable();
+        all.dedup();
+        all.into_iter()
+    }
+
+    /// Does this node's vote count, in either half of a joint phase?
+    #[must_use]
+    pub fn is_voter(&self, id: NodeId) -> bool {
+        self.voters.binary_search(&id).is_ok() || self.outgoing.binary_search(&id).is_ok()
+    }
+
+    /// Does this node belong to the cluster in any role?
+    #[must_use]
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.is_voter(id) || self.learners.binary_search(&id).is_ok()
+    }
+
+    /// Do the nodes for which `has` is true make a majority, in both halves of a joint phase?
+    #[must_use]
+    pub fn is_quorum(&self, has: impl Fn(NodeId) -> bool) -> bool {
+        let majority = |half: &[NodeId]| {
+            half.is_empty() || half.iter().filter(|&&id| has(id)).count() > half.len() / 2
+        };
+        majority(&self.voters) && majority(&self.outgoing)
+    }
+
+    /// The greatest value that a majority has reached, in both halves of a joint phase: each node
+    /// counts with `value(node)`. Used for the commit index (§5.3), read rounds and lease times.
+    ///
+    /// Allocates nothing for up to [`SMALL_CLUSTER`] voters.
+    #[must_use]
+    pub fn quorum_value<T: Ord + Copy>(&self, value: impl Fn(NodeId) -> T) -> T {
+        let new = majority_value(&self.voters, &value);
+        if self.outgoing.is_empty() {
+            new
+        } else {
+            new.min(majority_value(&self.outgoing, &value))
+        }
+    }
+}
+
+/// Up to this many voters [`Membership::quorum_value`] sorts on the stack.
+pub const SMALL_CLUSTER: usize = 7;
+
+/// The greatest value that more than half of `half` have reached. `half` is not empty.
+fn majority_value<T: Ord + Copy>(half: &[NodeId], value: &impl Fn(NodeId) -> T) -> T {
+    // In descending order the element at n/2 is reached by n/2 + 1 nodes: a majority for even n too.
+    let middle = half.len() / 2;
+    if half.len() <= SMALL_CLUSTER {
+        let mut values = [value(half[0]); SMALL_CLUSTER];
+        for (slot, &id) in values.iter_mut().zip(half) {
+            *slot = value(id);
+        }
+        let values = &mut values[..half.len()];
+        values.sort_unstable_by(|a, b| b.cmp(a));
+        values[middle]
+    } else {
+        let mut values: Vec<T> = half.iter().map(|&id| value(id)).collect();
+        values.sort_unstable_by(|a, b| b.cmp(a));
+        values[middle]
+    }
+}
+
+fn sorted(ids: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
+    let mut ids: Vec<NodeId> = ids.into_iter().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+impl fmt::Display for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{")?;
+        list(f, &self.voters)?;
+        if !self.outgoing.is_empty() {
+            write!(f, " from ")?;
+            list(f, &self.outgoing)?;
+        }
+        if !self.learners.is_empty() {
+            write!(f, " learning ")?;
+            list(f, &self.learners)?;
+        }
+        write!(f, "}}")
+    }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, ids: &[NodeId]) -> fmt::Result {
+    for (n, id) in ids.iter().enumerate() {
+        let gap = if n == 0 { "" } else { " " };
+        write!(f, "{gap}{id}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! What nodes say to each other: Figure 2 of the paper, pre-votes (thesis §9.6) and read-index
+//! requests (thesis §6.4).
+//!
+//! Every message travels in an [`Envelope`], whose `term` is the sender's current and *durable* term,
+//! without exception: a pre-vote too, which asks about the term after it.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::entry::Entry;
+use crate::types::{GroupId, LogIndex, LogPosition, NodeId, Term};
+
+/// A message with its addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Envelope {
+    /// The Raft group that it belongs to.
+    pub group: GroupId,
+    /// Who says it.
+    pub from: NodeId,
+    /// To whom.
+    pub to: NodeId,
+    /// The sender's term, durable at the sender.
+    pub term: Term,
+    /// What is said.
+    pub message: Message,
+}
+
+/// What is said.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// "Elect me" (§5.2), or "would you elect me in the next term?" (thesis §9.6).
+    RequestVote {
+        /// Which campaign of the sender's this belongs to.
+        ballot: Ballot,
+        /// The candidate's last entry, for the up-to-date rule of §5.4.1.
+        last: LogPosition,
+    },
+    /// The answer to [`Message::RequestVote`].
+    RequestVoteReply {
+        /// The ballot of the request, unchanged: an answer to an earlier campaign does not count.
+        ballot: Ballot,
+        /// Is the vote given?
+        granted: bool,
+    },
+    /// The leader's log, or with no entries its heartbeat (§5.3).
+    AppendEntries {
+        /// The entry just before `entries`, which the follower must have.
+        prev: LogPosition,
+        /// What follows it: contiguous indexes, terms that never fall.
+        entries: Vec<Entry>,
+        /// The leader's commit index.
+        commit: LogIndex,
+        /// The latest round of leadership confirmation (thesis §6.4) that the leader has started.
+        round: Round,
+    },
+    /// The answer to [`Message::AppendEntries`].
+    AppendEntriesReply {
+        /// The latest round seen from this leader.
+        round: Round,
+        /// Did the logs match?
+        outcome: AppendOutcome,
+    },
+    /// A follower asks at which index a linearizable read may be served (thesis §6.4).
+    ReadIndex {
+        /// The follower's number for the request.
+        ticket: u64,
+    },
+    /// The leader's answer to [`Message::ReadIndex`].
+    ReadIndexReply {
+        /// The number of the request.
+        ticket: u64,
+        /// The index that a read must wait for, confirmed after the request arrived; `None` if the
+        /// leader stopped being one before it could tell.
+        index: Option<LogIndex>,
+    },
+}
+
+/// A campaign for votes. The number tells apart the campaigns of one node, also within one term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ballot {
+    /// A real vote, or the question whether one would be given.
+    pub kind: BallotKind,
+    /// Counts the campaigns of a node since it started.
+    pub campaign: u64,
+}
+
+/// The two questions of an election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BallotKind {
+    /// For the term after the envelope's; changes nothing at the voter (thesis §9.6).
+    PreVote,
+    /// For the envelope's term; the voter is bound by it (§5.2).
+    Vote,
+}
+
+/// A number of leadership confirmations (thesis §6.4), counted by each leader from 1 within its term.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Round(pub u64);
+
+impl Round {
+    /// The round after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// What a follower did with an [`Message::AppendEntries`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AppendOutcome {
+    /// The logs agree.
+    Accepted {
+        /// They agree up to here **and** it is durable at the follower: a promise, the only thing
+        /// that a leader may count towards a commit.
+        durable: LogIndex,
+        /// They agree up to here, durable or not: a hint for flow control, never counted.
+        received: LogIndex,
+    },
+    /// The follower does not have the entry `prev` of the request.
+    Refused {
+        /// The index of that entry, so that a late refusal can be told from a fresh one.
+        prev: LogIndex,
+        /// Its last entry at or before `prev` whose term is not above that of `prev`: what
+        /// follows it cannot match (§5.3, the optimisation at its end).
+        hint: LogPosition,
+    },
+}
+
+impl fmt::Display for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { group: _, from, to, term, message } = self;
+        write!(f, "{from}@{term} → {to} {message}")
+    }
+}
+
+impl fmt::Display for Ballot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            BallotKind::PreVote => write!(f, "PreVote"),
+            BallotKind::Vote => write!(f, "RequestVote"),
+        }
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RequestVote { ballot, last } => write!(f, "{ballot} last={last}"),
+            Self::RequestVoteReply { ballot, granted } => {
+                write!(f, "{ballot}Reply {}", if *granted { "granted" } else { "refused" })
+            }
+            Self::AppendEntries { prev, entries, commit, round } => {
+                write!(f, "AppendEntries prev={prev} commit={commit} round={}", round.0)?;
+                write!(f, " [")?;
+                for (n, entry) in entries.iter().enumerate() {
+                    let gap = if n == 0 { "" } else { " " };
+                    write!(f, "{gap}{entry}")?;
+                }
+                write!(f, "]")
+            }
+            Self::AppendEntriesReply { round, outcome } => {
+                write!(f, "AppendEntriesReply {outcome} round={}", round.0)
+            }
+            Self::ReadIndex { ticket } => write!(f, "ReadIndex #{ticket}"),
+            Self::ReadIndexReply { ticket, index: Some(index) } => {
+                write!(f, "ReadIndexReply #{ticket} index={index}")
+            }
+            Self::ReadIndexReply { ticket, index: None } => {
+                write!(f, "ReadIndexReply #{ticket} refused")
+            }
+        }
+    }
+}
+
+impl fmt::Display for AppendOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted { durable, received } if durable == received => {
+                write!(f, "durable={durable}")
+            }
+            Self::Accepted { durable, received } => {
+                write!(f, "durable={durable} received={received}")
+            }
+            Self::Refused { prev, hint } => write!(f, "refused prev={prev} hint={hint}"),
+        }
+    }
+}

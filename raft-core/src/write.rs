@@ -1,0 +1,131 @@
+//! The disk's side of the protocol: a [`Write`] goes out, its [`Receipt`] comes back once it is durable.
+//!
+//! A receipt can only be made by consuming the write that it stands for, and it names the node's life
+//! and the write's number, so that it can be neither forged, used twice nor carried over a restart.
+//! Everything that a write promises to others waits inside the node until the receipt is there.
+
+use alloc::vec::Vec;
+
+use crate::entry::Entry;
+use crate::membership::Membership;
+use crate::types::{GroupId, LogIndex, LogPosition, NodeId, Term, Timestamp};
+
+/// What a node must never forget about elections (Figure 2, persistent state): one record, because a
+/// term and a vote that are saved apart can be lost apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct HardState {
+    /// The latest term that the node has seen.
+    pub term: Term,
+    /// Whom it voted for in that term, if anyone.
+    pub voted_for: Option<NodeId>,
+}
+
+/// How far the log goes once a write is durable, and under which leader it was accepted.
+///
+/// An index alone would not do: a suffix may be overwritten while the write is on its way, and its late
+/// acknowledgement must not be taken for one of the entries that came in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogMark {
+    /// The node's term when it handed out the write.
+    pub term: Term,
+    /// The last index of its log at that moment.
+    pub index: LogIndex,
+}
+
+/// Something to make durable: in this order the vote, the truncation, the entries.
+///
+/// Writes must reach the disk in the order in which they were handed out; their receipts may come back
+/// in any order. A write that failed has no receipt: the node then promises nothing more, and the
+/// process should end.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a write that is not made durable stops the node from promising anything"]
+pub struct Write {
+    pub(crate) ticket: Ticket,
+    pub(crate) group: GroupId,
+    pub(crate) hard_state: Option<HardState>,
+    pub(crate) truncate_from: Option<LogIndex>,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// What ties a receipt to its write.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Ticket {
+    /// The life of the node that handed out the write: its seed, new at every start.
+    pub(crate) life: u64,
+    pub(crate) number: u64,
+    pub(crate) mark: LogMark,
+}
+
+impl Write {
+    /// The Raft group whose log it changes.
+    #[must_use]
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// The new term and vote, if they changed.
+    #[must_use]
+    pub fn hard_state(&self) -> Option<HardState> {
+        self.hard_state
+    }
+
+    /// The first index to remove, with everything behind it, before `entries` are appended.
+    #[must_use]
+    pub fn truncate_from(&self) -> Option<LogIndex> {
+        self.truncate_from
+    }
+
+    /// What to append: contiguous, following on the log as truncated.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// How far the log goes once this is durable.
+    #[must_use]
+    pub fn mark(&self) -> LogMark {
+        self.ticket.mark
+    }
+
+    /// Says that this write, and every one handed out before it, is durable: it would survive a power
+    /// cut at this moment. To be given back as [`Input::Written`](crate::Input::Written).
+    #[must_use = "the node waits for the receipt"]
+    pub fn into_receipt(self) -> Receipt {
+        Receipt { ticket: self.ticket }
+    }
+}
+
+/// Proof that a [`Write`] is durable.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Receipt {
+    pub(crate) ticket: Ticket,
+}
+
+/// What a node's storage remembers, checked by [`Node::new`](crate::Node::new).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The last vote record; the default before the first one.
+    pub hard_state: HardState,
+    /// The last entry that is no longer in the log; the default when the log is whole.
+    pub base: LogPosition,
+    /// The timestamp of that entry.
+    pub base_timestamp: Timestamp,
+    /// The members as of `base`: for a new cluster those that it starts with, the same on every node.
+    pub membership: Membership,
+    /// The log after `base`: contiguous, terms that never fall.
+    pub entries: Vec<Entry>,
+}
+
+impl Restored {
+    /// A node that has never run, in a cluster that starts with these members.
+    #[must_use]
+    pub fn empty(membership: Membership) -> Self {
+        Self {
+            hard_state: HardState::default(),
+            base: LogPosition::default(),
+            base_timestamp: Timestamp::default(),
+            membership,
+            entries: Vec::new(),
+        }
+    }
+}
