@@ -66,7 +66,11 @@ impl Membership {
         if membership.voters.is_empty() {
             return Err(MembershipError::NoVoters);
         }
-        match membership.learners.iter().find(|&&id| membership.is_voter(id)) {
+        match membership
+            .learners
+            .iter()
+            .find(|&&id| membership.is_voter(id))
+        {
             Some(&id) => Err(MembershipError::VoterAndLearner(id)),
             None => Ok(membership),
         }
@@ -93,7 +97,12 @@ impl Membership {
     /// Everyone, each once, in order.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
         let mut all: Vec<NodeId> = Vec::new();
-        all.extend(self.voters.iter().chain(&self.outgoing).chain(&self.learners));
+        all.extend(
+            self.voters
+                .iter()
+                .chain(&self.outgoing)
+                .chain(&self.learners),
+        );
         all.sort_unstable();
         all.dedup();
         all.into_iter()

@@ -128,7 +128,13 @@ pub enum AppendOutcome {
 
 impl fmt::Display for Envelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { group: _, from, to, term, message } = self;
+        let Self {
+            group: _,
+            from,
+            to,
+            term,
+            message,
+        } = self;
         write!(f, "{from}@{term} → {to} {message}")
     }
 }
@@ -147,10 +153,23 @@ impl fmt::Display for Message {
         match self {
             Self::RequestVote { ballot, last } => write!(f, "{ballot} last={last}"),
             Self::RequestVoteReply { ballot, granted } => {
-                write!(f, "{ballot}Reply {}", if *granted { "granted" } else { "refused" })
+                write!(
+                    f,
+                    "{ballot}Reply {}",
+                    if *granted { "granted" } else { "refused" }
+                )
             }
-            Self::AppendEntries { prev, entries, commit, round } => {
-                write!(f, "AppendEntries prev={prev} commit={commit} round={}", round.0)?;
+            Self::AppendEntries {
+                prev,
+                entries,
+                commit,
+                round,
+            } => {
+                write!(
+                    f,
+                    "AppendEntries prev={prev} commit={commit} round={}",
+                    round.0
+                )?;
                 write!(f, " [")?;
                 for (n, entry) in entries.iter().enumerate() {
                     let gap = if n == 0 { "" } else { " " };
@@ -162,10 +181,16 @@ impl fmt::Display for Message {
                 write!(f, "AppendEntriesReply {outcome} round={}", round.0)
             }
             Self::ReadIndex { ticket } => write!(f, "ReadIndex #{ticket}"),
-            Self::ReadIndexReply { ticket, index: Some(index) } => {
+            Self::ReadIndexReply {
+                ticket,
+                index: Some(index),
+            } => {
                 write!(f, "ReadIndexReply #{ticket} index={index}")
             }
-            Self::ReadIndexReply { ticket, index: None } => {
+            Self::ReadIndexReply {
+                ticket,
+                index: None,
+            } => {
                 write!(f, "ReadIndexReply #{ticket} refused")
             }
         }

@@ -50,13 +50,43 @@ pub struct Write {
 /// What ties a receipt to its write.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Ticket {
-    /// The life of the node that handed out the write: its seed, new at every start.
-    pub(crate) life: u64,
+    /// The life of the node that handed out the write: its seed, new at every start. `None` for a
+    /// write that no node handed out.
+    pub(crate) life: Option<u64>,
     pub(crate) number: u64,
     pub(crate) mark: LogMark,
 }
 
 impl Write {
+    /// A write that no node handed out, for tests of a storage layer: its receipt belongs to no
+    /// node's life, so every node ignores it.
+    pub fn detached(
+        hard_state: Option<HardState>,
+        truncate_from: Option<LogIndex>,
+        entries: Vec<Entry>,
+    ) -> Self {
+        let term = entries.last().map(|entry| entry.term);
+        let term = term
+            .or(hard_state.map(|state| state.term))
+            .unwrap_or_default();
+        let index = entries.last().map(|entry| entry.index);
+        let index = index
+            .or(truncate_from.map(LogIndex::prev))
+            .unwrap_or_default();
+        let ticket = Ticket {
+            life: None,
+            number: 0,
+            mark: LogMark { term, index },
+        };
+        Self {
+            ticket,
+            group: GroupId::default(),
+            hard_state,
+            truncate_from,
+            entries,
+        }
+    }
+
     /// The Raft group whose log it changes.
     #[must_use]
     pub fn group(&self) -> GroupId {
@@ -91,7 +121,9 @@ impl Write {
     /// cut at this moment. To be given back as [`Input::Written`](crate::Input::Written).
     #[must_use = "the node waits for the receipt"]
     pub fn into_receipt(self) -> Receipt {
-        Receipt { ticket: self.ticket }
+        Receipt {
+            ticket: self.ticket,
+        }
     }
 }
 
