@@ -1,0 +1,64 @@
+//! The configurations in a log: each takes effect when it is appended and is gone when it is truncated
+//! (§6: a server uses the latest configuration in its log, committed or not).
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::entry::{Entry, Payload};
+use crate::membership::Membership;
+use crate::types::LogIndex;
+
+/// A stack of memberships by log index. Invariants: never empty, indexes rise.
+#[derive(Clone, Debug)]
+pub(crate) struct Configurations {
+    stack: Vec<(LogIndex, Membership)>,
+}
+
+impl Configurations {
+    /// The membership as of `base`, and those of the entries after it.
+    pub(crate) fn new<'a>(
+        base: LogIndex,
+        membership: Membership,
+        entries: impl IntoIterator<Item = &'a Entry>,
+    ) -> Self {
+        let mut configurations = Self {
+            stack: vec![(base, membership)],
+        };
+        for entry in entries {
+            configurations.append(entry);
+        }
+        configurations
+    }
+
+    /// The membership in effect.
+    pub(crate) fn current(&self) -> &Membership {
+        &self.stack[self.stack.len() - 1].1
+    }
+
+    /// Notes an appended entry; true if it changed the membership.
+    pub(crate) fn append(&mut self, entry: &Entry) -> bool {
+        match &entry.payload {
+            Payload::Membership(membership) => {
+                self.stack.push((entry.index, membership.clone()));
+                true
+            }
+            Payload::Noop | Payload::Command(_) => false,
+        }
+    }
+
+    /// Forgets what entries from `from` on said; true if that changed the membership.
+    pub(crate) fn truncate_from(&mut self, from: LogIndex) -> bool {
+        let kept = self
+            .stack
+            .partition_point(|(index, _)| *index < from)
+            .max(1);
+        let changed = kept < self.stack.len();
+        self.stack.truncate(kept);
+        changed
+    }
+
+    /// The index that the membership in effect comes from.
+    pub(crate) fn current_index(&self) -> LogIndex {
+        self.stack[self.stack.len() - 1].0
+    }
+}

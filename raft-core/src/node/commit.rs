@@ -1,0 +1,107 @@
+//! What is committed (§5.3, §5.4.2, Figure 8), and what that means for whoever waits.
+
+use alloc::vec::Vec;
+
+use super::Node;
+use super::role::{Follower, Role};
+use crate::entry::Entry;
+use crate::output::{Fate, ProposalOutcome};
+use crate::types::{LogIndex, LogPosition};
+
+impl Node {
+    /// A leader commits what a majority holds durably, if it is of its own term: an entry of an earlier
+    /// term is committed only along with it (§5.4.2).
+    pub(super) fn advance_commit_index(&mut self) {
+        let Role::Leader(leader) = &self.role else {
+            return;
+        };
+        let holds = |id| {
+            if id == self.config.id {
+                self.log.durable() // Its own disk is just another voter.
+            } else {
+                leader.peer(id).map_or(LogIndex(0), |peer| peer.match_index)
+            }
+        };
+        let held = self.membership().quorum_value(holds);
+        if held > self.commit_index && self.log.term_at(held) == Some(self.hard_state.term) {
+            self.set_commit_index(held);
+        }
+    }
+
+    /// A follower commits what the leader has committed, as far as it is known to have it (§5.3).
+    pub(super) fn learn_commit_index(&mut self, leader_commit: LogIndex) {
+        let Role::Follower(Follower {
+            leader: Some(leader),
+            ..
+        }) = &self.role
+        else {
+            return;
+        };
+        let commit = leader_commit.min(leader.verified);
+        if commit > self.commit_index {
+            self.set_commit_index(commit);
+        }
+    }
+
+    fn set_commit_index(&mut self, index: LogIndex) {
+        debug_assert!(index > self.commit_index && index <= self.log.last().index);
+        self.commit_index = index;
+        self.settle_proposals();
+    }
+
+    /// Someone waits for the fate of these entries.
+    pub(super) fn watch_proposal(&mut self, first: LogPosition, last: LogPosition) {
+        if last < first {
+            return;
+        }
+        match self.proposals.back_mut() {
+            Some((_, end)) if end.term == first.term && end.index.next() == first.index => {
+                *end = last;
+            }
+            _ => self.proposals.push_back((first, last)),
+        }
+    }
+
+    /// Decides every proposal that the commit index has reached. If another entry was chosen at the
+    /// place of one, that one and all behind it are dead for ever: no log can hold them any more.
+    fn settle_proposals(&mut self) {
+        while let Some((first, last)) = self.proposals.front().copied() {
+            if first.index > self.commit_index {
+                return;
+            }
+            self.proposals.pop_front();
+            if !self.log.contains(first) {
+                let fate = Fate::Superseded;
+                self.proposal_outcomes
+                    .push(ProposalOutcome { first, last, fate });
+                continue;
+            }
+            // The log may hold the run only in part: what follows has then been superseded.
+            let reached = self
+                .log
+                .last_at_or_below(last.index.min(self.commit_index), first.term);
+            let fate = Fate::Committed;
+            self.proposal_outcomes.push(ProposalOutcome {
+                first,
+                last: reached,
+                fate,
+            });
+            if reached < last {
+                let rest = LogPosition::new(first.term, reached.index.next());
+                self.proposals.push_front((rest, last));
+            }
+        }
+    }
+
+    /// Hands out committed entries, each once, as long as the state machine keeps up.
+    pub(super) fn hand_out_committed(&mut self, out: &mut Vec<Entry>) {
+        let waiting = self.log.bytes_between(self.applied, self.handed_out);
+        let room = self.config.unapplied_bytes_max.saturating_sub(waiting);
+        if self.handed_out == self.commit_index || (room == 0 && waiting > 0) {
+            return;
+        }
+        let from = self.handed_out.next();
+        out.extend(self.log.range(from, self.commit_index, room).cloned());
+        self.handed_out = out.last().map_or(self.handed_out, |entry| entry.index);
+    }
+}

@@ -1,0 +1,115 @@
+//! Elections (§5.2), the up-to-date rule (§5.4.1), pre-votes and stickiness (thesis §9.6, §4.2.3).
+//!
+//! `campaign` → `on_request_vote` at the others → `on_request_vote_reply` back at the candidate, twice:
+//! as a question that binds nobody, then for real.
+
+use super::Node;
+use super::role::{Campaign, Role};
+use crate::message::{Ballot, BallotKind, Message};
+use crate::output::Ignored;
+use crate::types::{LogPosition, NodeId};
+
+impl Node {
+    /// Nobody leads, as far as this node can tell.
+    pub(super) fn campaign(&mut self) {
+        self.become_pre_candidate();
+        self.count_own_vote();
+        self.request_votes();
+    }
+
+    fn request_votes(&mut self) {
+        let (Role::PreCandidate(campaign) | Role::Candidate(campaign)) = &self.role else {
+            return;
+        };
+        let ballot = campaign.ballot;
+        let last = self.log.last();
+        let others = self.membership().nodes().filter(|&id| id != self.config.id);
+        for id in others
+            .filter(|&id| self.membership().is_voter(id))
+            .collect::<alloc::vec::Vec<_>>()
+        {
+            self.send(id, Message::RequestVote { ballot, last });
+        }
+    }
+
+    /// Someone asks for this node's vote. The gate has already refused while a leader is alive.
+    pub(super) fn on_request_vote(&mut self, from: NodeId, ballot: Ballot, last: LogPosition) {
+        let up_to_date = last >= self.log.last(); // §5.4.1
+        let granted = match ballot.kind {
+            // Would be given; nothing is promised, and no timer is reset.
+            BallotKind::PreVote => up_to_date,
+            BallotKind::Vote => {
+                let free = self.hard_state.voted_for.is_none_or(|voted| voted == from);
+                free && up_to_date && !matches!(self.role, Role::Leader(_))
+            }
+        };
+        if granted && ballot.kind == BallotKind::Vote {
+            self.hard_state.voted_for = Some(from);
+            self.reset_election_timer();
+        }
+        // The outbox keeps the reply until the vote is durable.
+        self.send(from, Message::RequestVoteReply { ballot, granted });
+    }
+
+    /// An answer to a campaign of this node's.
+    pub(super) fn on_request_vote_reply(&mut self, from: NodeId, ballot: Ballot, granted: bool) {
+        let is_voter = self.membership().is_voter(from);
+        let campaign = match &mut self.role {
+            Role::PreCandidate(campaign) | Role::Candidate(campaign)
+                if campaign.ballot == ballot =>
+            {
+                campaign
+            }
+            _ => return self.ignore(Some(from), Ignored::StaleReply),
+        };
+        if !is_voter {
+            return self.ignore(Some(from), Ignored::NotAMember);
+        }
+        if granted {
+            campaign.grant(from);
+            self.tally();
+        }
+    }
+
+    /// The candidate's own vote, which counts once it is durable like any other. In the question before
+    /// an election nothing needs to be durable.
+    pub(super) fn count_own_vote(&mut self) {
+        let id = self.config.id;
+        match &mut self.role {
+            Role::PreCandidate(campaign) => campaign.grant(id),
+            Role::Candidate(campaign) if self.outbox.is_durable(self.hard_state) => {
+                campaign.grant(id);
+            }
+            Role::Candidate(_) | Role::Follower(_) | Role::Leader(_) => return,
+        }
+        self.tally();
+    }
+
+    /// With a majority the question becomes an election, and an election a leadership.
+    fn tally(&mut self) {
+        let (Role::PreCandidate(campaign) | Role::Candidate(campaign)) = &self.role else {
+            return;
+        };
+        if !self
+            .membership()
+            .is_quorum(|id| campaign.granted.contains(&id))
+        {
+            return;
+        }
+        match campaign.ballot.kind {
+            BallotKind::PreVote => {
+                self.become_candidate();
+                self.request_votes();
+            }
+            BallotKind::Vote => self.become_leader(),
+        }
+    }
+}
+
+impl Campaign {
+    fn grant(&mut self, voter: NodeId) {
+        if !self.granted.contains(&voter) {
+            self.granted.push(voter);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The gate between promises and the disk (Figure 2: "updated on stable storage before responding").
+//!
+//! No message leaves while the term and vote that this node stands for are not durable. Acknowledgements
+//! of entries are made from what the log knows to be durable (see `acknowledge_leader`), and a candidate's
+//! own vote is counted when its receipt comes in. So every message that is handed out may be sent at
+//! once, and the leader's own AppendEntries leave in parallel with its disk write (thesis §10.2.1).
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use super::Node;
+use crate::message::Envelope;
+use crate::output::Ignored;
+use crate::types::LogIndex;
+use crate::write::{HardState, LogMark, Receipt, Ticket, Write};
+
+/// Messages on their way out, and writes on their way to the disk.
+#[derive(Clone, Debug)]
+pub(super) struct Outbox {
+    /// Names this life of the node in its tickets.
+    life: u64,
+    messages: Vec<Envelope>,
+    writes: VecDeque<WriteInFlight>,
+    last_number: u64,
+    /// The vote record last put into a write.
+    written: HardState,
+    /// The vote record that would be found after a crash now, at least.
+    durable: HardState,
+}
+
+/// A write that was handed out and is not durable yet, or not all before it are.
+#[derive(Clone, Debug)]
+struct WriteInFlight {
+    number: u64,
+    mark: LogMark,
+    hard_state: HardState,
+    /// The log as it is now will be durable up to here. Lowered by every truncation, so that the
+    /// receipt of an overwritten suffix does not count for what came in its place.
+    covers: LogIndex,
+    /// The receipt has come, before one of an earlier write.
+    arrived: bool,
+}
+
+impl Outbox {
+    pub(super) fn new(life: u64, hard_state: HardState) -> Self {
+        Self {
+            life,
+            messages: Vec::new(),
+            writes: VecDeque::new(),
+            last_number: 0,
+            written: hard_state,
+            durable: hard_state,
+        }
+    }
+
+    pub(super) fn push(&mut self, envelope: Envelope) {
+        self.messages.push(envelope);
+    }
+
+    /// Would this vote record survive a crash now?
+    pub(super) fn is_durable(&self, hard_state: HardState) -> bool {
+        self.durable == hard_state
+    }
+
+    /// Hands out the messages, if what this node stands for is durable. What was said in an earlier
+    /// term has lost its meaning and is dropped.
+    pub(super) fn release(&mut self, current: HardState, out: &mut Vec<Envelope>) {
+        if self.is_durable(current) {
+            out.extend(
+                self.messages
+                    .drain(..)
+                    .filter(|envelope| envelope.term == current.term),
+            );
+        } else {
+            self.messages
+                .retain(|envelope| envelope.term == current.term);
+        }
+    }
+
+    /// The log was truncated: what is on its way to the disk counts only up to before `from`.
+    pub(super) fn truncate_from(&mut self, from: LogIndex) {
+        for write in &mut self.writes {
+            write.covers = write.covers.min(from.prev());
+        }
+    }
+
+    /// Takes in a receipt; how far the log is durable now, if every write up to some point is.
+    fn on_receipt(&mut self, ticket: &Ticket) -> Result<Option<LogIndex>, Ignored> {
+        let known = self.writes.iter_mut().find(|write| {
+            Some(self.life) == ticket.life
+                && write.number == ticket.number
+                && write.mark == ticket.mark
+                && !write.arrived
+        });
+        known.ok_or(Ignored::ForeignReceipt)?.arrived = true;
+        let mut covers = None;
+        while self.writes.front().is_some_and(|write| write.arrived) {
+            if let Some(write) = self.writes.pop_front() {
+                self.durable = write.hard_state;
+                covers = Some(write.covers);
+            }
+        }
+        Ok(covers)
+    }
+}
+
+impl Node {
+    /// What the disk does not have yet, as one write: the vote, the truncation, the entries.
+    pub(super) fn take_write(&mut self) -> Option<Write> {
+        let hard_state = (self.hard_state != self.outbox.written).then_some(self.hard_state);
+        if hard_state.is_none() && !self.log.has_unwritten() {
+            return None;
+        }
+        let (truncate_from, entries) = self.log.take_unwritten();
+        let mark = LogMark {
+            term: self.hard_state.term,
+            index: self.log.last().index,
+        };
+        let outbox = &mut self.outbox;
+        outbox.last_number += 1;
+        outbox.written = self.hard_state;
+        outbox.writes.push_back(WriteInFlight {
+            number: outbox.last_number,
+            mark,
+            hard_state: self.hard_state,
+            covers: mark.index,
+            arrived: false,
+        });
+        let ticket = Ticket {
+            life: Some(outbox.life),
+            number: outbox.last_number,
+            mark,
+        };
+        Some(Write {
+            ticket,
+            group: self.config.group,
+            hard_state,
+            truncate_from,
+            entries,
+        })
+    }
+
+    /// A write became durable.
+    pub(super) fn on_written(&mut self, receipt: &Receipt) {
+        match self.outbox.on_receipt(&receipt.ticket) {
+            Ok(Some(index)) => {
+                self.log.set_durable(index);
+                self.count_own_vote();
+                self.advance_commit_index(); // The leader's disk is just another voter.
+            }
+            Ok(None) => {} // Parked until the writes before it are durable too.
+            Err(why) => self.ignore(None, why),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Linearizable reads without writing to the log (ReadIndex, thesis §6.4).
+//!
+//! A leader notes its commit index, makes sure with one round of heartbeats, shared by all reads that
+//! wait, that it still leads, and then lets them read at that index. A follower asks the leader for the
+//! index, once for all reads that wait.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use super::Node;
+use super::role::{Follower, Leader, Role};
+use crate::message::{Message, Round};
+use crate::output::{Ignored, ReadId, ReadOutcome, ReadRefused};
+use crate::types::{Instant, LogIndex, NodeId};
+
+/// A read that waits at the leader.
+#[derive(Clone, Debug)]
+pub(super) struct WaitingRead {
+    asker: Asker,
+    /// The round that must be confirmed and the index to read at; not before that round is started.
+    question: Option<(Round, LogIndex)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asker {
+    Here(ReadId),
+    Follower { id: NodeId, ticket: u64 },
+}
+
+/// Reads that wait at a follower.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FollowerReads {
+    /// Not asked for yet.
+    queued: Vec<ReadId>,
+    asked: Option<Asked>,
+    last_ticket: u64,
+}
+
+/// A request on its way to the leader; one at a time, all that queue meanwhile share the next.
+#[derive(Clone, Debug)]
+struct Asked {
+    ticket: u64,
+    reads: Vec<ReadId>,
+    retry_due: Instant,
+}
+
+impl FollowerReads {
+    pub(super) fn retry_due(&self) -> Instant {
+        self.asked
+            .as_ref()
+            .map_or(Instant::FAR_FUTURE, |asked| asked.retry_due)
+    }
+
+    fn len(&self) -> usize {
+        self.queued.len() + self.asked.as_ref().map_or(0, |asked| asked.reads.len())
+    }
+}
+
+impl Node {
+    pub(super) fn take_read(&mut self) -> Result<ReadId, ReadRefused> {
+        let id = ReadId(self.reads_taken + 1);
+        let max = self.config.waiting_reads_max;
+        match &mut self.role {
+            Role::Leader(leader) if leader.reads.len() < max => {
+                leader.reads.push_back(WaitingRead {
+                    asker: Asker::Here(id),
+                    question: None,
+                });
+            }
+            Role::Follower(Follower {
+                leader: Some(_),
+                reads,
+            }) if reads.len() < max => {
+                reads.queued.push(id);
+            }
+            Role::Leader(_)
+            | Role::Follower(Follower {
+                leader: Some(_), ..
+            }) => {
+                return Err(ReadRefused::Busy);
+            }
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                return Err(ReadRefused::NoLeader);
+            }
+        }
+        self.reads_taken = id.0;
+        Ok(id)
+    }
+
+    /// Starts a round for the reads that wait, unless one is under way: then they share the next.
+    pub(super) fn start_read_round(&mut self) {
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        let under_way = leader
+            .reads
+            .front()
+            .is_some_and(|read| read.question.is_some());
+        // Until an entry of its own term is committed a leader does not know what is (thesis §6.4).
+        if leader.reads.is_empty() || under_way || self.commit_index < leader.opening {
+            return;
+        }
+        let question = Some((leader.round.next(), self.commit_index));
+        for read in &mut leader.reads {
+            read.question = question;
+        }
+        self.start_round();
+        self.release_reads(); // A cluster of one has its majority already.
+    }
+
+    /// A majority has confirmed a round: the reads that waited for it may go.
+    pub(super) fn release_reads(&mut self) {
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        if leader.reads.is_empty() {
+            return;
+        }
+        let confirmed = confirmed_round(self.configurations.current(), leader);
+        let mut answers = Vec::new();
+        while let Some(WaitingRead {
+            asker,
+            question: Some((round, index)),
+        }) = leader.reads.front()
+        {
+            if *round > confirmed {
+                break;
+            }
+            answers.push((*asker, *index));
+            leader.reads.pop_front();
+        }
+        for (asker, index) in answers {
+            self.answer_read(asker, Ok(index));
+        }
+    }
+
+    /// The leader stopped leading: its own readers may try again elsewhere at once, followers are told
+    /// by the change of leader.
+    pub(super) fn fail_reads(&mut self, reads: VecDeque<WaitingRead>) {
+        for read in reads {
+            if let Asker::Here(_) = read.asker {
+                self.answer_read(read.asker, Err(ReadRefused::LeadershipLost));
+            }
+        }
+    }
+
+    pub(super) fn fail_follower_reads(&mut self, reads: FollowerReads, why: ReadRefused) {
+        let FollowerReads {
+            queued,
+            asked,
+            last_ticket: _,
+        } = reads;
+        let asked = asked.map_or(Vec::new(), |asked| asked.reads);
+        for id in asked.into_iter().chain(queued) {
+            self.answer_read(Asker::Here(id), Err(why));
+        }
+    }
+
+    fn answer_read(&mut self, asker: Asker, index: Result<LogIndex, ReadRefused>) {
+        match asker {
+            Asker::Here(id) => self.read_outcomes.push(ReadOutcome { id, index }),
+            Asker::Follower { id, ticket } => {
+                self.send(
+                    id,
+                    Message::ReadIndexReply {
+                        ticket,
+                        index: index.ok(),
+                    },
+                );
+            }
+        }
+    }
+
+    /// A follower asks the leader on behalf of all reads that wait.
+    pub(super) fn ask_leader_for_index(&mut self) {
+        let retry_due = self.now.after(self.config.heartbeat_interval);
+        let Role::Follower(Follower {
+            leader: Some(leader),
+            reads,
+        }) = &mut self.role
+        else {
+            return;
+        };
+        if reads.asked.is_some() || reads.queued.is_empty() {
+            return;
+        }
+        reads.last_ticket += 1;
+        let ticket = reads.last_ticket;
+        let queued = core::mem::take(&mut reads.queued);
+        reads.asked = Some(Asked {
+            ticket,
+            reads: queued,
+            retry_due,
+        });
+        let to = leader.id;
+        self.send(to, Message::ReadIndex { ticket });
+    }
+
+    /// The request or its answer may have been lost. Asking again under the same number is safe: any
+    /// answer to it was found after all its reads had begun.
+    pub(super) fn retry_read_index(&mut self) {
+        let (now, later) = (self.now, self.now.after(self.config.heartbeat_interval));
+        let Role::Follower(Follower {
+            leader: Some(leader),
+            reads,
+        }) = &mut self.role
+        else {
+            return;
+        };
+        let Some(asked) = reads.asked.as_mut().filter(|asked| asked.retry_due <= now) else {
+            return;
+        };
+        asked.retry_due = later;
+        let (to, ticket) = (leader.id, asked.ticket);
+        self.send(to, Message::ReadIndex { ticket });
+    }
+
+    /// A follower asks for an index to read at.
+    pub(super) fn on_read_index(&mut self, from: NodeId, ticket: u64) {
+        let asker = Asker::Follower { id: from, ticket };
+        let max = self.config.waiting_reads_max;
+        let why = match &mut self.role {
+            Role::Leader(leader) if leader.peer(from).is_none() => Ignored::NotAMember,
+            Role::Leader(leader) if leader.reads.iter().any(|read| read.asker == asker) => {
+                return; // Asked again while its round is under way.
+            }
+            Role::Leader(leader) if leader.reads.len() < max => {
+                return leader.reads.push_back(WaitingRead {
+                    asker,
+                    question: None,
+                });
+            }
+            Role::Leader(_) | Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                Ignored::NotLeader
+            }
+        };
+        self.send(
+            from,
+            Message::ReadIndexReply {
+                ticket,
+                index: None,
+            },
+        );
+        self.ignore(Some(from), why);
+    }
+
+    /// The leader's answer.
+    pub(super) fn on_read_index_reply(
+        &mut self,
+        from: NodeId,
+        ticket: u64,
+        index: Option<LogIndex>,
+    ) {
+        let Role::Follower(Follower {
+            leader: Some(leader),
+            reads,
+        }) = &mut self.role
+        else {
+            return self.ignore(Some(from), Ignored::StaleReply);
+        };
+        let fresh = leader.id == from
+            && reads
+                .asked
+                .as_ref()
+                .is_some_and(|asked| asked.ticket == ticket);
+        if !fresh {
+            return self.ignore(Some(from), Ignored::StaleReply);
+        }
+        let answered = reads.asked.take().map_or(Vec::new(), |asked| asked.reads);
+        for id in answered {
+            self.answer_read(Asker::Here(id), index.ok_or(ReadRefused::LeadershipLost));
+        }
+    }
+}
+
+/// The latest round that a majority, the leader included, has confirmed.
+fn confirmed_round(membership: &crate::membership::Membership, leader: &Leader) -> Round {
+    membership.quorum_value(|id| leader.peer(id).map_or(leader.round, |peer| peer.confirmed))
+}

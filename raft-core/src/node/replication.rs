@@ -1,0 +1,393 @@
+//! Log replication (§5.3): `append_commands` → `replicate` → `on_append_entries` at the follower →
+//! `acknowledge_leader` when its disk has it → `on_append_entries_reply` back at the leader.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::Node;
+use super::role::{Follower, KnownLeader, Leader, Role};
+use crate::entry::{Entry, Payload};
+use crate::log::Log;
+use crate::message::{AppendOutcome, Message, Round};
+use crate::output::{Event, Ignored, ProposeRefusal, Proposed};
+use crate::progress::{Pace, Progress};
+use crate::types::{Instant, LogIndex, LogPosition, NodeId, Timestamp};
+
+impl Node {
+    /// May these commands go into the log?
+    pub(super) fn check_proposal(&self, commands: &[Bytes]) -> Result<(), ProposeRefusal> {
+        if !matches!(self.role, Role::Leader(_)) {
+            return Err(ProposeRefusal::NotLeader {
+                hint: self.leader(),
+            });
+        }
+        let waiting = self
+            .log
+            .bytes_between(self.commit_index, self.log.last().index);
+        let overhead = crate::entry::ENTRY_OVERHEAD_BYTES;
+        let more: u64 = commands
+            .iter()
+            .map(|command| command.len() as u64 + overhead)
+            .sum();
+        let bytes_over = (waiting + more).saturating_sub(self.config.uncommitted_bytes_max);
+        // Something must always be able to go, or a large proposal would wait for ever.
+        if bytes_over > 0 && waiting > 0 {
+            return Err(ProposeRefusal::Busy { bytes_over });
+        }
+        Ok(())
+    }
+
+    /// Appends the commands as entries of this term, and remembers that someone waits for their fate.
+    pub(super) fn append_commands(
+        &mut self,
+        timestamp: Timestamp,
+        commands: Vec<Bytes>,
+    ) -> Proposed {
+        let term = self.hard_state.term;
+        let timestamp = timestamp.max(self.log.last_timestamp());
+        let first = LogPosition::new(term, self.log.last().index.next());
+        for command in commands {
+            let index = self.log.last().index.next();
+            self.append(Entry {
+                index,
+                term,
+                timestamp,
+                payload: Payload::Command(command),
+            });
+        }
+        // An empty proposal has nothing to wait for: `last` lies before `first`.
+        let last = LogPosition::new(term, self.log.last().index);
+        self.watch_proposal(first, last);
+        Proposed { first, last }
+    }
+
+    /// Every entry enters the log here: a configuration takes effect as it does (§6).
+    pub(super) fn append(&mut self, entry: Entry) {
+        let changed = self.configurations.append(&entry);
+        self.log.append(entry);
+        if changed {
+            self.announce_membership();
+        }
+    }
+
+    /// Removes entries that the leader does not have (§5.3).
+    fn truncate_from(&mut self, from: LogIndex) {
+        debug_assert!(
+            from > self.commit_index,
+            "a committed entry is never removed"
+        );
+        self.log.truncate_from(from);
+        self.outbox.truncate_from(from);
+        if self.configurations.truncate_from(from) {
+            self.announce_membership();
+        }
+    }
+
+    fn announce_membership(&mut self) {
+        let index = self.configurations.current_index();
+        let membership = self.configurations.current().clone();
+        self.events
+            .push(Event::MembershipChanged { index, membership });
+    }
+
+    /// Sends each peer what it lacks, as much as its window allows. Called once per poll: all that was
+    /// proposed since the last one travels together.
+    pub(super) fn replicate(&mut self) {
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        let mut messages = Vec::new();
+        for peer in &mut leader.peers {
+            while let Some(message) = next_append(
+                peer,
+                &self.log,
+                self.commit_index,
+                leader.round,
+                &self.config,
+            ) {
+                messages.push((peer.id, message));
+            }
+        }
+        for (to, message) in messages {
+            self.send(to, message);
+        }
+    }
+
+    /// Shows every peer that the leader is alive, and starts a new round of confirmation.
+    pub(super) fn heartbeat(&mut self) {
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        leader.heartbeat_due = self.now.after(self.config.heartbeat_interval);
+        for peer in &mut leader.peers {
+            peer.on_heartbeat();
+        }
+        self.start_round();
+    }
+
+    /// Asks every peer, without entries and so without waiting for its disk, whether it still follows.
+    pub(super) fn start_round(&mut self) {
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        leader.round = leader.round.next();
+        let round = leader.round;
+        let commit = self.commit_index;
+        let mut messages = Vec::new();
+        for peer in &mut leader.peers {
+            // The entry up to which the logs are known to agree: it can not be refused.
+            let term = self.log.term_at(peer.match_index).unwrap_or_default();
+            let prev = LogPosition::new(term, peer.match_index);
+            peer.commit_told = commit;
+            messages.push((
+                peer.id,
+                Message::AppendEntries {
+                    prev,
+                    entries: Vec::new(),
+                    commit,
+                    round,
+                },
+            ));
+        }
+        for (to, message) in messages {
+            self.send(to, message);
+        }
+    }
+
+    /// The leader's log, or its heartbeat.
+    pub(super) fn on_append_entries(
+        &mut self,
+        from: NodeId,
+        prev: LogPosition,
+        entries: Vec<Entry>,
+        commit: LogIndex,
+        round: Round,
+    ) {
+        if matches!(self.role, Role::Leader(_)) || self.leader().is_some_and(|id| id != from) {
+            return self.ignore(Some(from), Ignored::SecondLeader);
+        }
+        self.hear_from_leader(from);
+        let (prev, entries) = self.skip_compacted(prev, entries);
+        if !self.log.contains(prev) {
+            let outcome = AppendOutcome::Refused {
+                prev: prev.index,
+                hint: self.log.last_at_or_below(prev.index, prev.term),
+            };
+            return self.send(from, Message::AppendEntriesReply { round, outcome });
+        }
+        let fit = self.log.fit(&entries);
+        if fit.conflict.is_some_and(|index| index <= self.commit_index) {
+            return self.ignore(Some(from), Ignored::ContradictsCommit);
+        }
+        if let Some(index) = fit.conflict {
+            self.truncate_from(index);
+        }
+        let matched = LogIndex(prev.index.0 + entries.len() as u64);
+        let has_entries = !entries.is_empty();
+        for entry in entries.into_iter().skip(fit.known) {
+            self.append(entry);
+        }
+        self.note_verified(prev.index, matched, has_entries, round);
+        self.learn_commit_index(commit);
+    }
+
+    /// Follows `from`, the leader of this term, and waits for the next sign of it (§5.2).
+    fn hear_from_leader(&mut self, from: NodeId) {
+        if !matches!(self.role, Role::Follower(_)) {
+            self.become_follower(self.hard_state.term);
+        }
+        let now = self.now;
+        self.reset_election_timer();
+        let Role::Follower(follower) = &mut self.role else {
+            return;
+        };
+        match &mut follower.leader {
+            Some(leader) => leader.last_heard = now,
+            None => {
+                follower.leader = Some(KnownLeader::new(from, now));
+                self.announce_role();
+            }
+        }
+    }
+
+    /// Entries up to the log's base are committed and gone: the rest follows on the base.
+    fn skip_compacted(
+        &self,
+        prev: LogPosition,
+        mut entries: Vec<Entry>,
+    ) -> (LogPosition, Vec<Entry>) {
+        let base = self.log.base();
+        if prev.index >= base.index {
+            return (prev, entries);
+        }
+        entries.retain(|entry| entry.index > base.index);
+        (base, entries)
+    }
+
+    /// The log is the leader's up to `matched`: decides whether an answer is due before the disk has it.
+    fn note_verified(
+        &mut self,
+        prev: LogIndex,
+        matched: LogIndex,
+        has_entries: bool,
+        round: Round,
+    ) {
+        let durable = self.log.durable();
+        let Role::Follower(Follower {
+            leader: Some(leader),
+            ..
+        }) = &mut self.role
+        else {
+            return;
+        };
+        leader.verified = leader.verified.max(matched);
+        let nothing_to_write = matched <= durable;
+        let news = if has_entries {
+            nothing_to_write
+        } else {
+            prev > leader.acknowledged
+        };
+        leader.reply_due |= news || round > leader.round;
+        leader.round = leader.round.max(round);
+    }
+
+    /// Tells the leader how much of its log is durable here: once per poll, for everything that
+    /// arrived or reached the disk since.
+    pub(super) fn acknowledge_leader(&mut self) {
+        let on_disk = self.log.durable();
+        let Role::Follower(Follower {
+            leader: Some(leader),
+            ..
+        }) = &mut self.role
+        else {
+            return;
+        };
+        let durable = leader.verified.min(on_disk);
+        if !leader.reply_due && durable <= leader.acknowledged {
+            return;
+        }
+        leader.reply_due = false;
+        leader.acknowledged = durable;
+        let outcome = AppendOutcome::Accepted {
+            durable,
+            received: leader.verified,
+        };
+        let (to, round) = (leader.id, leader.round);
+        self.send(to, Message::AppendEntriesReply { round, outcome });
+    }
+
+    /// A follower's answer.
+    pub(super) fn on_append_entries_reply(
+        &mut self,
+        from: NodeId,
+        round: Round,
+        outcome: AppendOutcome,
+    ) {
+        let last = self.log.last().index;
+        let Role::Leader(leader) = &mut self.role else {
+            return self.ignore(Some(from), Ignored::StaleReply);
+        };
+        let started = leader.round;
+        let Some(peer) = leader.peer_mut(from) else {
+            return self.ignore(Some(from), Ignored::NotAMember);
+        };
+        let beyond = match outcome {
+            AppendOutcome::Accepted { durable, received } => received > last || durable > received,
+            AppendOutcome::Refused { prev, .. } => prev > last,
+        };
+        if beyond || round > started {
+            return self.ignore(Some(from), Ignored::BeyondLog);
+        }
+        peer.last_contact = self.now;
+        peer.confirmed = peer.confirmed.max(round);
+        match outcome {
+            AppendOutcome::Accepted { durable, received } => {
+                if peer.on_accepted(durable, received, round) {
+                    self.advance_commit_index();
+                }
+            }
+            AppendOutcome::Refused { prev, hint } if peer.refusal_is_fresh(prev) => {
+                // Both sides skip whole terms: the follower's hint, then ours (§5.3).
+                let common = self
+                    .log
+                    .last_at_or_below(hint.index.min(prev.prev()), hint.term);
+                peer.probe_from(common.index.next());
+            }
+            AppendOutcome::Refused { .. } => self.ignore(Some(from), Ignored::StaleReply),
+        }
+        self.release_reads();
+    }
+
+    /// When a leader must have heard from a majority again (CheckQuorum, thesis §6.2).
+    pub(super) fn quorum_deadline(&self, leader: &Leader) -> Instant {
+        let heard = |id| leader.peer(id).map_or(self.now, |peer| peer.last_contact);
+        self.membership()
+            .quorum_value(heard)
+            .after(self.config.election_timeout)
+    }
+
+    /// A leader that hears from no majority cannot commit, and may have been replaced.
+    pub(super) fn step_down_without_quorum(&mut self) {
+        let term = self.hard_state.term;
+        self.events.push(Event::QuorumLost { term });
+        self.become_follower(term);
+    }
+}
+
+impl KnownLeader {
+    fn new(id: NodeId, now: Instant) -> Self {
+        Self {
+            id,
+            last_heard: now,
+            verified: LogIndex(0),
+            acknowledged: LogIndex(0),
+            round: Round(0),
+            reply_due: false,
+        }
+    }
+}
+
+/// The next AppendEntries for `peer`, if there is something to say and room to say it.
+fn next_append(
+    peer: &mut Progress,
+    log: &Log,
+    commit: LogIndex,
+    round: Round,
+    config: &crate::config::Config,
+) -> Option<Message> {
+    let prev_index = peer.next_index.prev();
+    let prev = LogPosition::new(log.term_at(prev_index)?, prev_index);
+    let last = log.last().index;
+    let message = |entries| Message::AppendEntries {
+        prev,
+        entries,
+        commit,
+        round,
+    };
+    match &mut peer.pace {
+        Pace::Probe { waiting: true } => None,
+        Pace::Probe { waiting } => {
+            *waiting = true;
+            peer.commit_told = commit;
+            Some(message(log.range(peer.next_index, config.append_bytes_max)))
+        }
+        Pace::Replicate(window) if prev_index < last => {
+            if !window.has_room(config.inflight_messages_max, config.inflight_bytes_max) {
+                return None;
+            }
+            let entries = log.range(peer.next_index, config.append_bytes_max);
+            let through = LogIndex(prev_index.0 + entries.len() as u64);
+            window.push(through, log.bytes_between(prev_index, through), round);
+            peer.next_index = through.next();
+            peer.commit_told = commit;
+            Some(message(entries))
+        }
+        // Nothing to send, but the commit index is news: followers apply without waiting for a heartbeat.
+        Pace::Replicate(_) if peer.commit_told < commit => {
+            peer.commit_told = commit;
+            Some(message(Vec::new()))
+        }
+        Pace::Replicate(_) => None,
+    }
+}

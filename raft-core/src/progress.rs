@@ -1,0 +1,170 @@
+//! What a leader knows of one peer's log, and how much it may send to it (§5.3).
+//!
+//! Invariants: `match_index < next_index`; `match_index` never falls within a leadership; what is on its
+//! way is bounded in messages and in bytes.
+
+use alloc::collections::VecDeque;
+
+use crate::message::Round;
+use crate::types::{Instant, LogIndex, NodeId};
+
+/// One peer, as its leader sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    /// The peer.
+    pub(crate) id: NodeId,
+    /// It holds the leader's log durably up to here.
+    pub(crate) match_index: LogIndex,
+    /// The next entry to send.
+    pub(crate) next_index: LogIndex,
+    /// How to send.
+    pub(crate) pace: Pace,
+    /// When it last answered in this term; at first, when the leadership began.
+    pub(crate) last_contact: Instant,
+    /// It has confirmed that it follows this leader, up to this round (thesis §6.4).
+    pub(crate) confirmed: Round,
+    /// The commit index that it was last told.
+    pub(crate) commit_told: LogIndex,
+}
+
+/// How a leader sends to a peer.
+#[derive(Clone, Debug)]
+pub(crate) enum Pace {
+    /// Where the logs agree is not known: one message at a time.
+    Probe {
+        /// One is on its way; the answer or the next heartbeat allows another.
+        waiting: bool,
+    },
+    /// The logs agree: send ahead of the answers, within the window.
+    Replicate(Window),
+}
+
+/// Messages that were sent and not acknowledged.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Window {
+    sent: VecDeque<Sent>,
+    bytes: u64,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    last: LogIndex,
+    bytes: u64,
+    /// The round it carried: an answer to a later round was given after it should have arrived.
+    round: Round,
+}
+
+impl Progress {
+    /// A peer of which a new leader knows nothing yet: it is taken to have the leader's log (§5.3).
+    pub(crate) fn new(id: NodeId, last: LogIndex, now: Instant) -> Self {
+        Self {
+            id,
+            match_index: LogIndex(0),
+            next_index: last.next(),
+            pace: Pace::Probe { waiting: false },
+            last_contact: now,
+            confirmed: Round(0),
+            commit_told: LogIndex(0),
+        }
+    }
+
+    /// The peer holds the leader's log up to `durable` on its disk, up to `received` in memory, as of
+    /// `round`. True if the match index rose.
+    pub(crate) fn on_accepted(
+        &mut self,
+        durable: LogIndex,
+        received: LogIndex,
+        round: Round,
+    ) -> bool {
+        let rose = durable > self.match_index;
+        self.match_index = self.match_index.max(durable);
+        self.next_index = self.next_index.max(self.match_index.next());
+        match &mut self.pace {
+            Pace::Probe { .. } if received.next() >= self.next_index => {
+                self.next_index = received.next();
+                self.pace = Pace::Replicate(Window::default());
+            }
+            Pace::Probe { .. } => {}
+            Pace::Replicate(window) => {
+                window.acknowledge(self.match_index);
+                if window.lost_before(received, round) {
+                    self.probe_from(received.next());
+                }
+            }
+        }
+        rose
+    }
+
+    /// The peer did not have the entry before the ones that were sent; `next` is the place to try
+    /// next.
+    pub(crate) fn probe_from(&mut self, next: LogIndex) {
+        self.next_index = next.max(self.match_index.next());
+        self.pace = Pace::Probe { waiting: false };
+    }
+
+    /// Is a refusal of `prev` an answer to what is being asked now? Late ones are not (they would
+    /// overwrite what was learned since).
+    pub(crate) fn refusal_is_fresh(&self, prev: LogIndex) -> bool {
+        match self.pace {
+            Pace::Probe { .. } => prev.next() == self.next_index,
+            Pace::Replicate(_) => prev > self.match_index && prev < self.next_index,
+        }
+    }
+
+    /// A heartbeat went by: a probe may be repeated.
+    pub(crate) fn on_heartbeat(&mut self) {
+        if let Pace::Probe { waiting } = &mut self.pace {
+            *waiting = false;
+        }
+    }
+
+    /// Panics if an invariant of the type is broken.
+    pub(crate) fn check_invariants(&self) {
+        assert!(
+            self.match_index < self.next_index,
+            "{}: match not below next",
+            self.id
+        );
+        if let Pace::Replicate(window) = &self.pace {
+            let bytes: u64 = window.sent.iter().map(|sent| sent.bytes).sum();
+            assert_eq!(bytes, window.bytes, "{}: window bytes", self.id);
+            assert!(
+                window.sent.iter().all(|sent| sent.last > self.match_index),
+                "{}",
+                self.id
+            );
+        }
+    }
+}
+
+impl Window {
+    /// May another message be sent?
+    pub(crate) fn has_room(&self, messages_max: usize, bytes_max: u64) -> bool {
+        self.sent.len() < messages_max && self.bytes < bytes_max
+    }
+
+    /// Notes a message that ends at `last`.
+    pub(crate) fn push(&mut self, last: LogIndex, bytes: u64, round: Round) {
+        self.bytes += bytes;
+        self.sent.push_back(Sent { last, bytes, round });
+    }
+
+    /// Everything up to `index` has arrived for good.
+    fn acknowledge(&mut self, index: LogIndex) {
+        while self.sent.front().is_some_and(|sent| sent.last <= index) {
+            if let Some(sent) = self.sent.pop_front() {
+                self.bytes -= sent.bytes;
+            }
+        }
+    }
+
+    /// The peer had seen `round` and only had entries up to `received`: is there a message that was
+    /// sent before that round and is not among them?
+    fn lost_before(&self, received: LogIndex, round: Round) -> bool {
+        self.sent
+            .iter()
+            .find(|sent| sent.last > received)
+            .is_some_and(|sent| sent.round < round)
+    }
+}
