@@ -166,16 +166,16 @@ mod tests {
         type Break = fn(&mut Config);
         let cases: [(&str, Break); 8] = [
             ("heartbeat_interval", |c| {
-                c.heartbeat_interval = Duration::ZERO
+                c.heartbeat_interval = Duration::ZERO;
             }),
             ("election_timeout", |c| {
-                c.election_timeout = c.heartbeat_interval * 4 - Duration::from_nanos(1)
+                c.election_timeout = c.heartbeat_interval * 4 - Duration::from_nanos(1);
             }),
             ("election_timeout", |c| c.election_timeout = Duration::MAX),
             ("append_bytes_max", |c| c.append_bytes_max = 0),
             ("inflight_messages_max", |c| c.inflight_messages_max = 0),
             ("inflight_bytes_max", |c| {
-                c.inflight_bytes_max = c.append_bytes_max - 1
+                c.inflight_bytes_max = c.append_bytes_max - 1;
             }),
             ("uncommitted_bytes_max", |c| c.uncommitted_bytes_max = 0),
             ("waiting_reads_max", |c| c.waiting_reads_max = 0),

@@ -154,8 +154,12 @@ impl Log {
 
     /// What the disk has not been given yet: the truncation first, then the entries.
     pub(crate) fn take_unwritten(&mut self) -> (Option<LogIndex>, Vec<Entry>) {
-        let entries = self.range(self.written.next(), u64::MAX);
-        self.written = self.last().index;
+        let last = self.last().index;
+        let entries = self
+            .range(self.written.next(), last, u64::MAX)
+            .cloned()
+            .collect();
+        self.written = last;
         (self.truncated.take(), entries)
     }
 
@@ -170,16 +174,21 @@ impl Log {
         self.durable = self.durable.max(index);
     }
 
-    /// Entries from `from` on, as many as fit into `bytes_max`, at least one if there is one.
-    pub(crate) fn range(&self, from: LogIndex, bytes_max: u64) -> Vec<Entry> {
-        let Some(start) = self.slot(from) else {
-            return Vec::new();
-        };
-        let before = self.bytes_through(from.prev());
-        let limit = before.saturating_add(bytes_max);
-        let fitting = self.ends.partition_point(|&end| end <= limit);
-        let end = fitting.max(start + 1).min(self.entries.len());
-        self.entries.range(start..end.max(start)).cloned().collect()
+    /// Entries from `from` to `to`, as many as fit into `bytes_max`, at least one if there is one.
+    pub(crate) fn range(
+        &self,
+        from: LogIndex,
+        to: LogIndex,
+        bytes_max: u64,
+    ) -> impl ExactSizeIterator<Item = &Entry> {
+        let start = self.slot(from).unwrap_or(self.entries.len());
+        let limit = self.bytes_through(from.prev()).saturating_add(bytes_max);
+        let fitting = self
+            .ends
+            .partition_point(|&end| end <= limit)
+            .max(start.saturating_add(1));
+        let wanted = self.slot(to).map_or(self.entries.len(), |slot| slot + 1);
+        self.entries.range(start..fitting.min(wanted).max(start))
     }
 
     /// Bytes of the entries after `from` up to `to`.
@@ -295,10 +304,12 @@ mod tests {
     fn a_range_respects_bytes_but_gives_at_least_one() {
         let log = log(&[1, 1, 1]);
         let one = entry(1, 1).size_bytes();
-        assert_eq!(log.range(LogIndex(1), 0).len(), 1);
-        assert_eq!(log.range(LogIndex(1), one * 2).len(), 2);
-        assert_eq!(log.range(LogIndex(2), u64::MAX).len(), 2);
-        assert_eq!(log.range(LogIndex(4), u64::MAX).len(), 0);
+        let count = |from, to, bytes| log.range(LogIndex(from), LogIndex(to), bytes).len();
+        assert_eq!(count(1, 3, 0), 1);
+        assert_eq!(count(1, 3, one * 2), 2);
+        assert_eq!(count(1, 2, u64::MAX), 2);
+        assert_eq!(count(2, 3, u64::MAX), 2);
+        assert_eq!(count(4, 9, u64::MAX), 0);
         assert_eq!(log.bytes_between(LogIndex(1), LogIndex(3)), one * 2);
     }
 }

@@ -38,6 +38,9 @@ use role::Role;
 /// A term this far above ours is damage, not an election: terms rise by one at a time.
 const TERM_JUMP_MAX: u64 = 1 << 32;
 
+/// No term is above this, so that the next one always exists.
+const TERM_MAX: Term = Term(1 << 63);
+
 /// One member of one Raft group, without a clock, a thread, a socket or a file.
 ///
 /// Feed it what happens ([`step`](Self::step), [`propose`](Self::propose), [`read`](Self::read)), as much
@@ -92,6 +95,8 @@ pub enum StartError {
     },
     /// The entry at this position has a lower term than the one before it.
     TermFalls(LogPosition),
+    /// No cluster gets to this term by elections.
+    AbsurdTerm(Term),
     /// The log has an entry of a term that the vote record has not seen yet.
     TermAheadOfVote {
         /// The last entry.
@@ -111,6 +116,7 @@ impl fmt::Display for StartError {
             Self::TermFalls(position) => {
                 write!(f, "restored log: the term falls at {position}")
             }
+            Self::AbsurdTerm(term) => write!(f, "restored vote: no cluster reaches term {term}"),
             Self::TermAheadOfVote { last, term } => {
                 write!(
                     f,
@@ -319,7 +325,7 @@ impl Node {
         if *group != self.config.group || *to != self.config.id || *from == self.config.id {
             return Some(Ignored::Misdirected);
         }
-        if term.0 > self.hard_state.term.0.saturating_add(TERM_JUMP_MAX) {
+        if *term > TERM_MAX || term.0 > self.hard_state.term.0.saturating_add(TERM_JUMP_MAX) {
             return Some(Ignored::AbsurdTerm);
         }
         match message {
@@ -471,6 +477,9 @@ fn check_restored(restored: &Restored) -> Result<(), StartError> {
             return Err(StartError::TermFalls(entry.position()));
         }
         last = entry.position();
+    }
+    if restored.hard_state.term > TERM_MAX {
+        return Err(StartError::AbsurdTerm(restored.hard_state.term));
     }
     if last.term > restored.hard_state.term {
         return Err(StartError::TermAheadOfVote {

@@ -214,6 +214,8 @@ pub enum Ignored {
     NotAMember,
     /// A question for a leader, which this node is not.
     NotLeader,
+    /// A question that would have to wait behind too many others.
+    Busy,
     /// A receipt of another life of the node, or for a write that was not handed out.
     ForeignReceipt,
     /// An applied index below the last one reported, or above what was handed out.

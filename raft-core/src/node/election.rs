@@ -3,6 +3,8 @@
 //! `campaign` → `on_request_vote` at the others → `on_request_vote_reply` back at the candidate, twice:
 //! as a question that binds nobody, then for real.
 
+use alloc::vec::Vec;
+
 use super::Node;
 use super::role::{Campaign, Role};
 use crate::message::{Ballot, BallotKind, Message};
@@ -13,8 +15,8 @@ impl Node {
     /// Nobody leads, as far as this node can tell.
     pub(super) fn campaign(&mut self) {
         self.become_pre_candidate();
-        self.count_own_vote();
         self.request_votes();
+        self.count_own_vote();
     }
 
     fn request_votes(&mut self) {
@@ -23,11 +25,11 @@ impl Node {
         };
         let ballot = campaign.ballot;
         let last = self.log.last();
-        let others = self.membership().nodes().filter(|&id| id != self.config.id);
-        for id in others
-            .filter(|&id| self.membership().is_voter(id))
-            .collect::<alloc::vec::Vec<_>>()
-        {
+        let membership = self.membership();
+        let others = membership
+            .nodes()
+            .filter(|&id| membership.is_voter(id) && id != self.config.id);
+        for id in others.collect::<Vec<_>>() {
             self.send(id, Message::RequestVote { ballot, last });
         }
     }
@@ -40,7 +42,7 @@ impl Node {
             BallotKind::PreVote => up_to_date,
             BallotKind::Vote => {
                 let free = self.hard_state.voted_for.is_none_or(|voted| voted == from);
-                free && up_to_date && !matches!(self.role, Role::Leader(_))
+                free && up_to_date
             }
         };
         if granted && ballot.kind == BallotKind::Vote {

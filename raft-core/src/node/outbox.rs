@@ -14,12 +14,15 @@ use crate::output::Ignored;
 use crate::types::LogIndex;
 use crate::write::{HardState, LogMark, Receipt, Ticket, Write};
 
+/// So many messages wait for the disk at the most; then the oldest are lost, as any message may be.
+const WAITING_MESSAGES_MAX: usize = 4096;
+
 /// Messages on their way out, and writes on their way to the disk.
 #[derive(Clone, Debug)]
 pub(super) struct Outbox {
     /// Names this life of the node in its tickets.
     life: u64,
-    messages: Vec<Envelope>,
+    messages: VecDeque<Envelope>,
     writes: VecDeque<WriteInFlight>,
     last_number: u64,
     /// The vote record last put into a write.
@@ -45,7 +48,7 @@ impl Outbox {
     pub(super) fn new(life: u64, hard_state: HardState) -> Self {
         Self {
             life,
-            messages: Vec::new(),
+            messages: VecDeque::new(),
             writes: VecDeque::new(),
             last_number: 0,
             written: hard_state,
@@ -54,7 +57,7 @@ impl Outbox {
     }
 
     pub(super) fn push(&mut self, envelope: Envelope) {
-        self.messages.push(envelope);
+        self.messages.push_back(envelope);
     }
 
     /// Would this vote record survive a crash now?
@@ -74,6 +77,8 @@ impl Outbox {
         } else {
             self.messages
                 .retain(|envelope| envelope.term == current.term);
+            let too_many = self.messages.len().saturating_sub(WAITING_MESSAGES_MAX);
+            self.messages.drain(..too_many);
         }
     }
 

@@ -230,9 +230,8 @@ impl Node {
                     question: None,
                 });
             }
-            Role::Leader(_) | Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
-                Ignored::NotLeader
-            }
+            Role::Leader(_) => Ignored::Busy,
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => Ignored::NotLeader,
         };
         self.send(
             from,

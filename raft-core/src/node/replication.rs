@@ -370,13 +370,17 @@ fn next_append(
         Pace::Probe { waiting } => {
             *waiting = true;
             peer.commit_told = commit;
-            Some(message(log.range(peer.next_index, config.append_bytes_max)))
+            let entries = log.range(peer.next_index, last, config.append_bytes_max);
+            Some(message(entries.cloned().collect()))
         }
         Pace::Replicate(window) if prev_index < last => {
             if !window.has_room(config.inflight_messages_max, config.inflight_bytes_max) {
                 return None;
             }
-            let entries = log.range(peer.next_index, config.append_bytes_max);
+            let entries: Vec<Entry> = log
+                .range(peer.next_index, last, config.append_bytes_max)
+                .cloned()
+                .collect();
             let through = LogIndex(prev_index.0 + entries.len() as u64);
             window.push(through, log.bytes_between(prev_index, through), round);
             peer.next_index = through.next();
