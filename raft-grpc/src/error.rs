@@ -1,0 +1,135 @@
+//! Every way in which something can go wrong, and what it means for whoever asked.
+
+use std::net::SocketAddr;
+
+use crate::config::ConfigError;
+
+/// Why a command has no result. The two halves differ in what the caller may do next.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// The command has certainly not been applied and never will be: a retry is safe.
+    #[error("not applied: {0}")]
+    NotApplied(#[from] NotApplied),
+    /// The command may have been applied, or may yet be: retry only if it is idempotent.
+    #[error("outcome unknown: {0}")]
+    Unknown(#[from] Unknown),
+}
+
+/// Why a command was certainly not applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotApplied {
+    /// No leader was known until the time was up. A majority of the nodes may be down.
+    #[error("no leader was found in time; check that a majority of the nodes is running")]
+    NoLeader,
+    /// A queue on the way is full. Try again later, with fewer at a time.
+    #[error("the cluster is overloaded; try again later")]
+    Busy,
+    /// The leader that took the command lost its leadership, and other commands were chosen instead.
+    #[error("the leader changed and the command was dropped; try again")]
+    Superseded,
+    /// The command is larger than [`NodeConfig::command_bytes_max`](crate::NodeConfig).
+    #[error("the command has {bytes} bytes, at most {max} are allowed")]
+    TooLarge {
+        /// The size of the command.
+        bytes: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// This node, or the leader, is stopping.
+    #[error("the node is shutting down; try another one")]
+    ShuttingDown,
+    /// The time was up before the command was handed to any log.
+    #[error("the time was up before the command was handed to a log")]
+    Timeout,
+}
+
+/// Why it is not known whether a command was applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unknown {
+    /// The time was up while the command was being replicated.
+    #[error("the time was up while the command was being replicated")]
+    Timeout,
+    /// The connection to the leader broke while the command was on its way.
+    #[error("the connection to the leader broke while the command was on its way")]
+    ConnectionLost,
+    /// The leader lost its leadership while the command was being replicated, and cannot tell whether
+    /// its successors kept it.
+    #[error("the leader changed while the command was being replicated")]
+    LeadershipLost,
+    /// The node stopped while the command was being replicated.
+    #[error("the node stopped while the command was being replicated")]
+    ShuttingDown,
+}
+
+/// Why a read was not served. A read has no effect: it is always safe to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// No leader was known until the time was up. A majority of the nodes may be down.
+    #[error("no leader was found in time; check that a majority of the nodes is running")]
+    NoLeader,
+    /// Too many reads wait already. Try again later.
+    #[error("too many reads wait already; try again later")]
+    Busy,
+    /// The time was up before this node was fresh enough.
+    #[error("the time was up before this node was fresh enough")]
+    Timeout,
+    /// This node is stopping.
+    #[error("the node is shutting down; try another one")]
+    ShuttingDown,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting breaks a rule.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The Raft port cannot be bound.
+    #[error("cannot listen on {address}: {source}; is another node running there?")]
+    Listen {
+        /// Where it should have listened.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl StartError {
+    /// Was the start refused to protect data: a directory of another node or cluster, one in use, or a
+    /// log that is damaged? Nothing was changed. A program should exit with code 3.
+    #[must_use]
+    pub fn is_safety_refusal(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Listen { .. } => false,
+        }
+    }
+
+    /// Did the disk fail? A program should exit with code 4.
+    #[must_use]
+    pub fn is_disk_failure(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Listen { .. } => false,
+        }
+    }
+}
+
+/// Why a node stopped without being asked to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fatal {
+    /// The log could not be written. What was acknowledged is safe, but this process must not go on: a
+    /// program should exit with code 4.
+    #[error("the log failed: {0}; check the disk, then start the node again")]
+    Disk(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The state machine panicked while applying an entry. Its message is on stderr.
+    #[error("the state machine panicked; every node that applies the same entry will")]
+    StateMachinePanicked,
+    /// The task that owns the node panicked: a bug in this library.
+    #[error("the task that owns the node panicked: a bug, please report it")]
+    Bug,
+}
