@@ -1,0 +1,248 @@
+//! A cluster of nodes in one thread that moves only when told to.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use raft_core::{
+    Config, Entry, Envelope, Event, HardState, Input, Instant, LogPosition, Membership, Node,
+    NodeId, Output, ProposalOutcome, ProposeRefused, Proposed, ReadId, ReadOutcome, ReadRefused,
+    Receipt, Restored, Timestamp, Write,
+};
+
+use super::checker::Checker;
+
+/// The node with this number.
+pub fn n(id: u64) -> NodeId {
+    NodeId::new(id).expect("node numbers in tests start at 1")
+}
+
+/// A disk that forgets what was not synced.
+#[derive(Default)]
+pub struct Disk {
+    /// The vote record that survives a crash.
+    pub hard_state: HardState,
+    /// The log that survives a crash.
+    pub entries: Vec<Entry>,
+    /// Handed to the disk, in order, and not synced.
+    pub queue: VecDeque<Write>,
+}
+
+impl Disk {
+    /// Makes the oldest write in the queue durable.
+    fn sync_one(&mut self) -> Option<Receipt> {
+        let write = self.queue.pop_front()?;
+        if let Some(hard_state) = write.hard_state() {
+            self.hard_state = hard_state;
+        }
+        if let Some(from) = write.truncate_from() {
+            self.entries.retain(|entry| entry.index < from);
+        }
+        self.entries.extend_from_slice(write.entries());
+        Some(write.into_receipt())
+    }
+
+    /// Is this entry, and so all before it, on the disk?
+    pub fn holds(&self, position: LogPosition) -> bool {
+        position.index.0 == 0
+            || usize::try_from(position.index.0)
+                .ok()
+                .and_then(|index| self.entries.get(index - 1))
+                .is_some_and(|entry| entry.position() == position)
+    }
+}
+
+/// One member: its node while it runs, its disk always.
+pub struct Member {
+    pub node: Option<Node>,
+    pub disk: Disk,
+    /// Counts its starts.
+    pub lives: u64,
+    output: Output,
+}
+
+/// What a node wanted done, the write aside, which is in its disk's queue by now.
+#[derive(Debug, Default)]
+pub struct Effects {
+    pub messages: Vec<Envelope>,
+    pub committed: Vec<Entry>,
+    pub reads: Vec<ReadOutcome>,
+    pub proposals: Vec<ProposalOutcome>,
+    pub events: Vec<Event>,
+    /// Did it hand out a write?
+    pub wrote: bool,
+}
+
+/// The members, and what watches them.
+pub struct Cluster {
+    pub now: Instant,
+    pub members: BTreeMap<NodeId, Member>,
+    pub checker: Checker,
+    membership: Membership,
+    config: Box<dyn Fn(NodeId, u64) -> Config>,
+}
+
+impl Cluster {
+    /// `size` voters that have never run. `config` is asked for the configuration of each life of a
+    /// node: its id, and the number of the life from 1.
+    pub fn new(size: u64, config: impl Fn(NodeId, u64) -> Config + 'static) -> Self {
+        let membership = Membership::new((1..=size).map(n)).expect("at least one voter");
+        let mut cluster = Self {
+            now: Instant::default(),
+            members: BTreeMap::new(),
+            checker: Checker::new(membership.clone()),
+            membership,
+            config: Box::new(config),
+        };
+        for id in (1..=size).map(n) {
+            let (disk, output) = (Disk::default(), Output::default());
+            cluster.members.insert(
+                id,
+                Member {
+                    node: None,
+                    disk,
+                    lives: 0,
+                    output,
+                },
+            );
+            cluster.restart(id);
+        }
+        cluster
+    }
+
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.members.keys().copied().collect()
+    }
+
+    pub fn is_up(&self, id: NodeId) -> bool {
+        self.members[&id].node.is_some()
+    }
+
+    /// The running node `id`.
+    pub fn node(&self, id: NodeId) -> &Node {
+        self.members[&id]
+            .node
+            .as_ref()
+            .unwrap_or_else(|| panic!("{id} does not run"))
+    }
+
+    fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        let member = self
+            .members
+            .get_mut(&id)
+            .unwrap_or_else(|| panic!("there is no {id}"));
+        member
+            .node
+            .as_mut()
+            .unwrap_or_else(|| panic!("{id} does not run"))
+    }
+
+    /// Starts a stopped node with what its disk remembers.
+    pub fn restart(&mut self, id: NodeId) {
+        let member = self
+            .members
+            .get_mut(&id)
+            .unwrap_or_else(|| panic!("there is no {id}"));
+        assert!(member.node.is_none(), "{id} runs already");
+        member.lives += 1;
+        let restored = Restored {
+            hard_state: member.disk.hard_state,
+            entries: member.disk.entries.clone(),
+            ..Restored::empty(self.membership.clone())
+        };
+        let config = (self.config)(id, member.lives);
+        let node = Node::new(config, restored, self.now).expect("a disk of ours restores");
+        member.node = Some(node);
+        self.checker.on_restart(id);
+    }
+
+    /// Stops a node at once. Of the writes that were not synced the first `survivors` reach the disk all
+    /// the same, unknown to the node.
+    pub fn crash(&mut self, id: NodeId, survivors: usize) {
+        let member = self
+            .members
+            .get_mut(&id)
+            .unwrap_or_else(|| panic!("there is no {id}"));
+        member.node = None;
+        for _ in 0..survivors {
+            let _unseen = member.disk.sync_one();
+        }
+        member.disk.queue.clear();
+    }
+
+    /// Feeds one input, without polling.
+    pub fn step(&mut self, id: NodeId, input: Input) {
+        let now = self.now;
+        self.node_mut(id).step(now, input);
+        self.node(id).check_invariants();
+    }
+
+    /// Proposes commands to a node, without polling.
+    pub fn propose(
+        &mut self,
+        id: NodeId,
+        commands: Vec<Bytes>,
+    ) -> Result<Proposed, ProposeRefused> {
+        let now = self.now;
+        let timestamp = Timestamp(now.as_nanos() / 1_000_000);
+        self.node_mut(id).propose(now, timestamp, commands)
+    }
+
+    /// Asks a node for a read, without polling.
+    pub fn read(&mut self, id: NodeId) -> Result<ReadId, ReadRefused> {
+        let now = self.now;
+        let read = self.node_mut(id).read(now)?;
+        let life = self.members[&id].lives;
+        self.checker.on_read_started(id, life, read);
+        Ok(read)
+    }
+
+    /// Polls a node: its write goes into its disk's queue, the rest is returned, all of it checked.
+    pub fn poll(&mut self, id: NodeId) -> Effects {
+        let member = self
+            .members
+            .get_mut(&id)
+            .unwrap_or_else(|| panic!("there is no {id}"));
+        let node = member
+            .node
+            .as_mut()
+            .unwrap_or_else(|| panic!("{id} does not run"));
+        node.poll(&mut member.output);
+        let Output {
+            write,
+            messages,
+            committed,
+            reads,
+            proposals,
+            events,
+        } = &mut member.output;
+        let effects = Effects {
+            wrote: write.is_some(),
+            messages: std::mem::take(messages),
+            committed: std::mem::take(committed),
+            reads: std::mem::take(reads),
+            proposals: std::mem::take(proposals),
+            events: std::mem::take(events),
+        };
+        member.disk.queue.extend(write.take());
+        self.checker.on_poll(&self.members, id, &effects);
+        effects
+    }
+
+    /// Makes up to `count` writes of a node durable and gives it the receipts, without polling. In
+    /// `reversed` order the receipts come last first.
+    pub fn sync(&mut self, id: NodeId, count: usize, reversed: bool) {
+        let member = self
+            .members
+            .get_mut(&id)
+            .unwrap_or_else(|| panic!("there is no {id}"));
+        let mut receipts: Vec<Receipt> = std::iter::from_fn(|| member.disk.sync_one())
+            .take(count)
+            .collect();
+        if reversed {
+            receipts.reverse();
+        }
+        for receipt in receipts {
+            self.step(id, Input::Written(receipt));
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! What the tests of the protocol share: a cluster of shipping `raft_core::Node`s in one thread, over a
+//! disk that forgets what was not synced, watched by a checker after every step.
+//!
+//! `cluster.rs` moves one node at a time and knows no chance; `checker.rs` holds the invariants;
+//! `simulation.rs` adds virtual time, faults and clients, all drawn from one seed.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test binary uses its own part of the harness"
+)]
+
+pub mod checker;
+pub mod cluster;
