@@ -21,9 +21,7 @@ impl Configurations {
         membership: Membership,
         entries: impl IntoIterator<Item = &'a Entry>,
     ) -> Self {
-        let mut configurations = Self {
-            stack: vec![(base, membership)],
-        };
+        let mut configurations = Self { stack: vec![(base, membership)] };
         for entry in entries {
             configurations.append(entry);
         }
@@ -48,10 +46,7 @@ impl Configurations {
 
     /// Forgets what entries from `from` on said; true if that changed the membership.
     pub(crate) fn truncate_from(&mut self, from: LogIndex) -> bool {
-        let kept = self
-            .stack
-            .partition_point(|(index, _)| *index < from)
-            .max(1);
+        let kept = self.stack.partition_point(|(index, _)| *index < from).max(1);
         let changed = kept < self.stack.len();
         self.stack.truncate(kept);
         changed

@@ -22,7 +22,7 @@ pub use config::{Config, ConfigError};
 pub use entry::{ENTRY_OVERHEAD_BYTES, Entry, Payload};
 pub use input::Input;
 pub use membership::{Membership, MembershipError, SMALL_CLUSTER};
-pub use message::{AppendOutcome, Ballot, BallotKind, Envelope, Message, Round};
+pub use message::{AppendOutcome, Ballot, BallotKind, Envelope, Message, QuestionId, Round};
 pub use node::{Node, StartError};
 pub use output::{
     Event, Fate, Ignored, Output, PeerStatus, ProposalOutcome, ProposeRefusal, ProposeRefused,

@@ -75,9 +75,7 @@ impl Log {
 
     /// The timestamp of the last entry.
     pub(crate) fn last_timestamp(&self) -> Timestamp {
-        self.entries
-            .back()
-            .map_or(self.base_timestamp, |entry| entry.timestamp)
+        self.entries.back().map_or(self.base_timestamp, |entry| entry.timestamp)
     }
 
     /// On the disk up to here.
@@ -107,9 +105,7 @@ impl Log {
     /// agree at the latest (§5.3). The base if there is none.
     pub(crate) fn last_at_or_below(&self, index: LogIndex, term: Term) -> LogPosition {
         let not_after = index.0.saturating_sub(self.base.index.0);
-        let in_range = usize::try_from(not_after)
-            .unwrap_or(usize::MAX)
-            .min(self.entries.len());
+        let in_range = usize::try_from(not_after).unwrap_or(usize::MAX).min(self.entries.len());
         let old_enough = self.entries.partition_point(|entry| entry.term <= term);
         match in_range.min(old_enough) {
             0 => self.base,
@@ -128,15 +124,9 @@ impl Log {
 
     /// How entries that follow on `prev`, which the log contains, fit in. Changes nothing.
     pub(crate) fn fit(&self, entries: &[Entry]) -> Fit {
-        let known = entries
-            .iter()
-            .take_while(|entry| self.contains(entry.position()))
-            .count();
+        let known = entries.iter().take_while(|entry| self.contains(entry.position())).count();
         let conflict = entries.get(known).map(|entry| entry.index);
-        Fit {
-            known,
-            conflict: conflict.filter(|&index| index <= self.last().index),
-        }
+        Fit { known, conflict: conflict.filter(|&index| index <= self.last().index) }
     }
 
     /// Removes the entry at `from` and all behind it (§5.3). What was on its way to the disk is no
@@ -155,10 +145,7 @@ impl Log {
     /// What the disk has not been given yet: the truncation first, then the entries.
     pub(crate) fn take_unwritten(&mut self) -> (Option<LogIndex>, Vec<Entry>) {
         let last = self.last().index;
-        let entries = self
-            .range(self.written.next(), last, u64::MAX)
-            .cloned()
-            .collect();
+        let entries = self.range(self.written.next(), last, u64::MAX).cloned().collect();
         self.written = last;
         (self.truncated.take(), entries)
     }
@@ -183,18 +170,14 @@ impl Log {
     ) -> impl ExactSizeIterator<Item = &Entry> {
         let start = self.slot(from).unwrap_or(self.entries.len());
         let limit = self.bytes_through(from.prev()).saturating_add(bytes_max);
-        let fitting = self
-            .ends
-            .partition_point(|&end| end <= limit)
-            .max(start.saturating_add(1));
+        let fitting = self.ends.partition_point(|&end| end <= limit).max(start.saturating_add(1));
         let wanted = self.slot(to).map_or(self.entries.len(), |slot| slot + 1);
         self.entries.range(start..fitting.min(wanted).max(start))
     }
 
     /// Bytes of the entries after `from` up to `to`.
     pub(crate) fn bytes_between(&self, from: LogIndex, to: LogIndex) -> u64 {
-        self.bytes_through(to)
-            .saturating_sub(self.bytes_through(from))
+        self.bytes_through(to).saturating_sub(self.bytes_through(from))
     }
 
     fn bytes_through(&self, index: LogIndex) -> u64 {
@@ -207,27 +190,16 @@ impl Log {
     /// Where `index` is kept, if it is after the base and not after the last entry.
     fn slot(&self, index: LogIndex) -> Option<usize> {
         let offset = index.0.checked_sub(self.base.index.0)?.checked_sub(1)?;
-        usize::try_from(offset)
-            .ok()
-            .filter(|&slot| slot < self.entries.len())
+        usize::try_from(offset).ok().filter(|&slot| slot < self.entries.len())
     }
 
     /// Panics if an invariant of the type is broken.
     pub(crate) fn check_invariants(&self) {
         let last = self.last().index;
-        assert!(
-            self.durable <= self.written,
-            "durable {} written {}",
-            self.durable,
-            self.written
-        );
+        assert!(self.durable <= self.written, "durable {} written {}", self.durable, self.written);
         assert!(self.written <= last, "written {} last {last}", self.written);
         assert_eq!(self.entries.len(), self.ends.len());
-        assert_eq!(
-            self.base.index.0 + self.entries.len() as u64,
-            last.0,
-            "indexes have a gap"
-        );
+        assert_eq!(self.base.index.0 + self.entries.len() as u64, last.0, "indexes have a gap");
     }
 }
 
@@ -247,10 +219,7 @@ mod tests {
     }
 
     fn log(terms: &[u64]) -> Log {
-        let entries = (1..)
-            .zip(terms)
-            .map(|(index, &term)| entry(index, term))
-            .collect();
+        let entries = (1..).zip(terms).map(|(index, &term)| entry(index, term)).collect();
         Log::restored(LogPosition::default(), Timestamp(0), entries)
     }
 
@@ -286,18 +255,9 @@ mod tests {
     #[test]
     fn hints_skip_whole_terms() {
         let log = log(&[1, 1, 4, 4, 4, 6]);
-        assert_eq!(
-            log.last_at_or_below(LogIndex(6), Term(3)).index,
-            LogIndex(2)
-        );
-        assert_eq!(
-            log.last_at_or_below(LogIndex(4), Term(9)).index,
-            LogIndex(4)
-        );
-        assert_eq!(
-            log.last_at_or_below(LogIndex(9), Term(0)),
-            LogPosition::default()
-        );
+        assert_eq!(log.last_at_or_below(LogIndex(6), Term(3)).index, LogIndex(2));
+        assert_eq!(log.last_at_or_below(LogIndex(4), Term(9)).index, LogIndex(4));
+        assert_eq!(log.last_at_or_below(LogIndex(9), Term(0)), LogPosition::default());
     }
 
     #[test]

@@ -58,19 +58,12 @@ impl Membership {
         outgoing: impl IntoIterator<Item = NodeId>,
         learners: impl IntoIterator<Item = NodeId>,
     ) -> Result<Self, MembershipError> {
-        let membership = Self {
-            voters: sorted(voters),
-            outgoing: sorted(outgoing),
-            learners: sorted(learners),
-        };
+        let membership =
+            Self { voters: sorted(voters), outgoing: sorted(outgoing), learners: sorted(learners) };
         if membership.voters.is_empty() {
             return Err(MembershipError::NoVoters);
         }
-        match membership
-            .learners
-            .iter()
-            .find(|&&id| membership.is_voter(id))
-        {
+        match membership.learners.iter().find(|&&id| membership.is_voter(id)) {
             Some(&id) => Err(MembershipError::VoterAndLearner(id)),
             None => Ok(membership),
         }
@@ -97,12 +90,7 @@ impl Membership {
     /// Everyone, each once, in order.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
         let mut all: Vec<NodeId> = Vec::new();
-        all.extend(
-            self.voters
-                .iter()
-                .chain(&self.outgoing)
-                .chain(&self.learners),
-        );
+        all.extend(self.voters.iter().chain(&self.outgoing).chain(&self.learners));
         all.sort_unstable();
         all.dedup();
         all.into_iter()
@@ -136,11 +124,7 @@ impl Membership {
     #[must_use]
     pub fn quorum_value<T: Ord + Copy>(&self, value: impl Fn(NodeId) -> T) -> T {
         let new = majority_value(&self.voters, &value);
-        if self.outgoing.is_empty() {
-            new
-        } else {
-            new.min(majority_value(&self.outgoing, &value))
-        }
+        if self.outgoing.is_empty() { new } else { new.min(majority_value(&self.outgoing, &value)) }
     }
 }
 

@@ -63,16 +63,26 @@ pub enum Message {
     /// A follower asks at which index a linearizable read may be served (thesis §6.4).
     ReadIndex {
         /// The follower's number for the request.
-        ticket: u64,
+        ticket: QuestionId,
     },
     /// The leader's answer to [`Message::ReadIndex`].
     ReadIndexReply {
         /// The number of the request.
-        ticket: u64,
+        ticket: QuestionId,
         /// The index that a read must wait for, confirmed after the request arrived; `None` if the
         /// leader stopped being one before it could tell.
         index: Option<LogIndex>,
     },
+}
+
+/// The number of a question, unique over all lives of the node that asks: the answer to an earlier
+/// question, or to one that was asked before a restart, is never taken for the answer to this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct QuestionId {
+    /// The life of the node: its seed, new at every start.
+    pub life: u64,
+    /// Counts the questions of that life, from 1.
+    pub number: u64,
 }
 
 /// A campaign for votes. The number tells apart the campaigns of one node, also within one term.
@@ -80,8 +90,8 @@ pub enum Message {
 pub struct Ballot {
     /// A real vote, or the question whether one would be given.
     pub kind: BallotKind,
-    /// Counts the campaigns of a node since it started.
-    pub campaign: u64,
+    /// Which campaign of the candidate's it is.
+    pub campaign: QuestionId,
 }
 
 /// The two questions of an election.
@@ -128,14 +138,15 @@ pub enum AppendOutcome {
 
 impl fmt::Display for Envelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            group: _,
-            from,
-            to,
-            term,
-            message,
-        } = self;
+        let Self { group: _, from, to, term, message } = self;
         write!(f, "{from}@{term} → {to} {message}")
+    }
+}
+
+impl fmt::Display for QuestionId {
+    /// Only the number: a transcript is about one life, or says where another begins.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.number)
     }
 }
 
@@ -153,23 +164,10 @@ impl fmt::Display for Message {
         match self {
             Self::RequestVote { ballot, last } => write!(f, "{ballot} last={last}"),
             Self::RequestVoteReply { ballot, granted } => {
-                write!(
-                    f,
-                    "{ballot}Reply {}",
-                    if *granted { "granted" } else { "refused" }
-                )
+                write!(f, "{ballot}Reply {}", if *granted { "granted" } else { "refused" })
             }
-            Self::AppendEntries {
-                prev,
-                entries,
-                commit,
-                round,
-            } => {
-                write!(
-                    f,
-                    "AppendEntries prev={prev} commit={commit} round={}",
-                    round.0
-                )?;
+            Self::AppendEntries { prev, entries, commit, round } => {
+                write!(f, "AppendEntries prev={prev} commit={commit} round={}", round.0)?;
                 write!(f, " [")?;
                 for (n, entry) in entries.iter().enumerate() {
                     let gap = if n == 0 { "" } else { " " };
@@ -180,18 +178,12 @@ impl fmt::Display for Message {
             Self::AppendEntriesReply { round, outcome } => {
                 write!(f, "AppendEntriesReply {outcome} round={}", round.0)
             }
-            Self::ReadIndex { ticket } => write!(f, "ReadIndex #{ticket}"),
-            Self::ReadIndexReply {
-                ticket,
-                index: Some(index),
-            } => {
-                write!(f, "ReadIndexReply #{ticket} index={index}")
+            Self::ReadIndex { ticket } => write!(f, "ReadIndex {ticket}"),
+            Self::ReadIndexReply { ticket, index: Some(index) } => {
+                write!(f, "ReadIndexReply {ticket} index={index}")
             }
-            Self::ReadIndexReply {
-                ticket,
-                index: None,
-            } => {
-                write!(f, "ReadIndexReply #{ticket} refused")
+            Self::ReadIndexReply { ticket, index: None } => {
+                write!(f, "ReadIndexReply {ticket} refused")
             }
         }
     }

@@ -24,7 +24,7 @@ use crate::entry::Entry;
 use crate::input::Input;
 use crate::log::Log;
 use crate::membership::Membership;
-use crate::message::{AppendOutcome, Envelope, Message};
+use crate::message::{AppendOutcome, Envelope, Message, QuestionId};
 use crate::output::{
     Event, Ignored, Output, PeerStatus, ProposalOutcome, ProposeRefused, Proposed, ReadId,
     ReadOutcome, ReadRefused, RoleKind, Status,
@@ -67,8 +67,8 @@ pub struct Node {
     applied: LogIndex,
     /// When a node that does not lead campaigns.
     election_deadline: Instant,
-    /// Counts the campaigns of this life, so that late answers to an earlier one do not count.
-    campaigns: u64,
+    /// Counts the questions that this life has asked: campaigns, and requests for a read index.
+    questions: u64,
     /// Runs of entries that were proposed here and whose fate is open, in log order.
     proposals: VecDeque<(LogPosition, LogPosition)>,
     reads_taken: u64,
@@ -137,13 +137,7 @@ impl Node {
     pub fn new(config: Config, restored: Restored, now: Instant) -> Result<Self, StartError> {
         config.validate().map_err(StartError::Config)?;
         check_restored(&restored)?;
-        let Restored {
-            hard_state,
-            base,
-            base_timestamp,
-            membership,
-            entries,
-        } = restored;
+        let Restored { hard_state, base, base_timestamp, membership, entries } = restored;
         let configurations = Configurations::new(base.index, membership, &entries);
         let mut random = Random::new(config.seed);
         let election_deadline = now.after(random.between_once_and_twice(config.election_timeout));
@@ -160,7 +154,7 @@ impl Node {
             handed_out: base.index,
             applied: base.index,
             election_deadline,
-            campaigns: 0,
+            questions: 0,
             proposals: VecDeque::new(),
             reads_taken: 0,
             read_outcomes: Vec::new(),
@@ -277,13 +271,7 @@ impl Node {
         if let Some(why) = self.refuse_at_the_gate(&envelope) {
             return self.ignore(Some(envelope.from), why);
         }
-        let Envelope {
-            group: _,
-            from,
-            to: _,
-            term,
-            message,
-        } = envelope;
+        let Envelope { group: _, from, to: _, term, message } = envelope;
         if term < self.hard_state.term {
             return self.on_stale(from, &message);
         }
@@ -295,12 +283,7 @@ impl Node {
             Message::RequestVoteReply { ballot, granted } => {
                 self.on_request_vote_reply(from, ballot, granted);
             }
-            Message::AppendEntries {
-                prev,
-                entries,
-                commit,
-                round,
-            } => {
+            Message::AppendEntries { prev, entries, commit, round } => {
                 self.on_append_entries(from, prev, entries, commit, round);
             }
             Message::AppendEntriesReply { round, outcome } => {
@@ -315,13 +298,7 @@ impl Node {
 
     /// What must not change anything, not even the term.
     fn refuse_at_the_gate(&self, envelope: &Envelope) -> Option<Ignored> {
-        let Envelope {
-            group,
-            from,
-            to,
-            term,
-            message,
-        } = envelope;
+        let Envelope { group, from, to, term, message } = envelope;
         if *group != self.config.group || *to != self.config.id || *from == self.config.id {
             return Some(Ignored::Misdirected);
         }
@@ -347,34 +324,16 @@ impl Node {
     fn on_stale(&mut self, from: NodeId, message: &Message) {
         match message {
             Message::RequestVote { ballot, .. } => {
-                let reply = Message::RequestVoteReply {
-                    ballot: *ballot,
-                    granted: false,
-                };
+                let reply = Message::RequestVoteReply { ballot: *ballot, granted: false };
                 self.send(from, reply);
             }
             Message::AppendEntries { prev, round, .. } => {
                 let hint = self.log.last_at_or_below(prev.index, prev.term);
-                let outcome = AppendOutcome::Refused {
-                    prev: prev.index,
-                    hint,
-                };
-                self.send(
-                    from,
-                    Message::AppendEntriesReply {
-                        round: *round,
-                        outcome,
-                    },
-                );
+                let outcome = AppendOutcome::Refused { prev: prev.index, hint };
+                self.send(from, Message::AppendEntriesReply { round: *round, outcome });
             }
             Message::ReadIndex { ticket } => {
-                self.send(
-                    from,
-                    Message::ReadIndexReply {
-                        ticket: *ticket,
-                        index: None,
-                    },
-                );
+                self.send(from, Message::ReadIndexReply { ticket: *ticket, index: None });
             }
             Message::RequestVoteReply { .. }
             | Message::AppendEntriesReply { .. }
@@ -419,16 +378,15 @@ impl Node {
         self.configurations.current()
     }
 
+    fn new_question(&mut self) -> QuestionId {
+        self.questions += 1;
+        QuestionId { life: self.config.seed, number: self.questions }
+    }
+
     fn send(&mut self, to: NodeId, message: Message) {
         let Config { id, group, .. } = self.config;
         let term = self.hard_state.term;
-        self.outbox.push(Envelope {
-            group,
-            from: id,
-            to,
-            term,
-            message,
-        });
+        self.outbox.push(Envelope { group, from: id, to, term, message });
     }
 
     fn ignore(&mut self, from: Option<NodeId>, why: Ignored) {
@@ -468,10 +426,7 @@ fn check_restored(restored: &Restored) -> Result<(), StartError> {
     let mut last = restored.base;
     for entry in &restored.entries {
         if entry.index.0 != last.index.0.wrapping_add(1) {
-            return Err(StartError::Gap {
-                expected: last.index.next(),
-                found: entry.index,
-            });
+            return Err(StartError::Gap { expected: last.index.next(), found: entry.index });
         }
         if entry.term < last.term {
             return Err(StartError::TermFalls(entry.position()));
@@ -482,10 +437,7 @@ fn check_restored(restored: &Restored) -> Result<(), StartError> {
         return Err(StartError::AbsurdTerm(restored.hard_state.term));
     }
     if last.term > restored.hard_state.term {
-        return Err(StartError::TermAheadOfVote {
-            last,
-            term: restored.hard_state.term,
-        });
+        return Err(StartError::TermAheadOfVote { last, term: restored.hard_state.term });
     }
     Ok(())
 }

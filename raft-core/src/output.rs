@@ -38,14 +38,7 @@ impl Output {
     /// Is there nothing to do?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self {
-            write,
-            messages,
-            committed,
-            reads,
-            proposals,
-            events,
-        } = self;
+        let Self { write, messages, committed, reads, proposals, events } = self;
         write.is_none()
             && messages.is_empty()
             && committed.is_empty()
@@ -122,10 +115,7 @@ impl fmt::Display for ProposeRefusal {
             Self::NotLeader { hint: Some(leader) } => write!(f, "not the leader: {leader} is"),
             Self::NotLeader { hint: None } => write!(f, "no leader is known"),
             Self::Busy { bytes_over } => {
-                write!(
-                    f,
-                    "too much waits to be committed: {bytes_over} bytes over the limit"
-                )
+                write!(f, "too much waits to be committed: {bytes_over} bytes over the limit")
             }
         }
     }

@@ -121,19 +121,11 @@ impl Progress {
 
     /// Panics if an invariant of the type is broken.
     pub(crate) fn check_invariants(&self) {
-        assert!(
-            self.match_index < self.next_index,
-            "{}: match not below next",
-            self.id
-        );
+        assert!(self.match_index < self.next_index, "{}: match not below next", self.id);
         if let Pace::Replicate(window) = &self.pace {
             let bytes: u64 = window.sent.iter().map(|sent| sent.bytes).sum();
             assert_eq!(bytes, window.bytes, "{}: window bytes", self.id);
-            assert!(
-                window.sent.iter().all(|sent| sent.last > self.match_index),
-                "{}",
-                self.id
-            );
+            assert!(window.sent.iter().all(|sent| sent.last > self.match_index), "{}", self.id);
         }
     }
 }
@@ -162,9 +154,6 @@ impl Window {
     /// The peer had seen `round` and only had entries up to `received`: is there a message that was
     /// sent before that round and is not among them?
     fn lost_before(&self, received: LogIndex, round: Round) -> bool {
-        self.sent
-            .iter()
-            .find(|sent| sent.last > received)
-            .is_some_and(|sent| sent.round < round)
+        self.sent.iter().find(|sent| sent.last > received).is_some_and(|sent| sent.round < round)
     }
 }

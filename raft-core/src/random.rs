@@ -21,9 +21,7 @@ impl Random {
 
     /// A time from `shortest` up to, not including, twice that.
     pub(crate) fn between_once_and_twice(&mut self, shortest: Duration) -> Duration {
-        let nanos = u64::try_from(shortest.as_nanos())
-            .unwrap_or(u64::MAX)
-            .max(1);
+        let nanos = u64::try_from(shortest.as_nanos()).unwrap_or(u64::MAX).max(1);
         // The high half of a 128-bit product is uniform to within nanos / 2^64.
         let extra = (u128::from(self.next()) * u128::from(nanos)) >> 64;
         shortest.saturating_add(Duration::from_nanos(extra as u64))
@@ -38,14 +36,9 @@ mod tests {
     fn timeouts_spread_over_the_whole_range() {
         let mut random = Random::new(7);
         let shortest = Duration::from_millis(100);
-        let drawn: alloc::vec::Vec<_> = (0..1000)
-            .map(|_| random.between_once_and_twice(shortest))
-            .collect();
-        assert!(
-            drawn
-                .iter()
-                .all(|&time| time >= shortest && time < shortest * 2)
-        );
+        let drawn: alloc::vec::Vec<_> =
+            (0..1000).map(|_| random.between_once_and_twice(shortest)).collect();
+        assert!(drawn.iter().all(|&time| time >= shortest && time < shortest * 2));
         assert!(drawn.iter().any(|&time| time < shortest * 11 / 10));
         assert!(drawn.iter().any(|&time| time > shortest * 19 / 10));
     }

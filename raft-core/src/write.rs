@@ -66,25 +66,11 @@ impl Write {
         entries: Vec<Entry>,
     ) -> Self {
         let term = entries.last().map(|entry| entry.term);
-        let term = term
-            .or(hard_state.map(|state| state.term))
-            .unwrap_or_default();
+        let term = term.or(hard_state.map(|state| state.term)).unwrap_or_default();
         let index = entries.last().map(|entry| entry.index);
-        let index = index
-            .or(truncate_from.map(LogIndex::prev))
-            .unwrap_or_default();
-        let ticket = Ticket {
-            life: None,
-            number: 0,
-            mark: LogMark { term, index },
-        };
-        Self {
-            ticket,
-            group: GroupId::default(),
-            hard_state,
-            truncate_from,
-            entries,
-        }
+        let index = index.or(truncate_from.map(LogIndex::prev)).unwrap_or_default();
+        let ticket = Ticket { life: None, number: 0, mark: LogMark { term, index } };
+        Self { ticket, group: GroupId::default(), hard_state, truncate_from, entries }
     }
 
     /// The Raft group whose log it changes.
@@ -121,9 +107,7 @@ impl Write {
     /// cut at this moment. To be given back as [`Input::Written`](crate::Input::Written).
     #[must_use = "the node waits for the receipt"]
     pub fn into_receipt(self) -> Receipt {
-        Receipt {
-            ticket: self.ticket,
-        }
+        Receipt { ticket: self.ticket }
     }
 }
 

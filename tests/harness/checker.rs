@@ -99,11 +99,7 @@ impl Checker {
             let chosen = |position: LogPosition| self.position_committed(position.index);
             match outcome.fate {
                 Fate::Committed => {
-                    assert_eq!(
-                        chosen(outcome.first),
-                        Some(outcome.first),
-                        "fate: committed"
-                    );
+                    assert_eq!(chosen(outcome.first), Some(outcome.first), "fate: committed");
                     assert_eq!(chosen(outcome.last), Some(outcome.last), "fate: committed");
                 }
                 Fate::Superseded => {
@@ -125,20 +121,15 @@ impl Checker {
         let status = node.status();
         let before = self.last_seen.remove(&id).unwrap_or_default();
         assert!(status.term >= before.term, "{id}: the term fell");
-        assert!(
-            status.commit >= before.commit,
-            "{id}: the commit index fell"
-        );
+        assert!(status.commit >= before.commit, "{id}: the commit index fell");
         let mut log = Vec::with_capacity(before.log.len());
         let mut prev = Term(0);
         for index in (1..=status.last.index.0).map(LogIndex) {
             let entry = node.entry(index).expect("a log has no gap");
             let known = before.log.get(log.len()) == Some(&entry.position());
             if !known {
-                let said = self
-                    .entries
-                    .entry(entry.position())
-                    .or_insert_with(|| (entry.clone(), prev));
+                let said =
+                    self.entries.entry(entry.position()).or_insert_with(|| (entry.clone(), prev));
                 assert!(
                     said.0 == *entry && said.1 == prev,
                     "Log Matching: {id} has another {entry}"
@@ -150,19 +141,11 @@ impl Checker {
         let leads = status.role == RoleKind::Leader;
         if leads {
             let first = *self.leaders.entry(status.term).or_insert(id);
-            assert_eq!(
-                first, id,
-                "Election Safety: two leaders in term {}",
-                status.term
-            );
+            assert_eq!(first, id, "Election Safety: two leaders in term {}", status.term);
             for entry in &self.committed {
                 let slot = usize::try_from(entry.index.0 - 1).expect("a small log");
                 if entry.term < status.term {
-                    assert_eq!(
-                        log.get(slot),
-                        Some(&entry.position()),
-                        "Leader Completeness: {id}"
-                    );
+                    assert_eq!(log.get(slot), Some(&entry.position()), "Leader Completeness: {id}");
                 }
             }
             if before.role == Some(RoleKind::Leader) && before.term == status.term {
@@ -171,16 +154,7 @@ impl Checker {
         }
         let handed_out = before.handed_out;
         let (role, term, commit) = (Some(status.role), status.term, status.commit);
-        self.last_seen.insert(
-            id,
-            Seen {
-                role,
-                term,
-                commit,
-                handed_out,
-                log,
-            },
-        );
+        self.last_seen.insert(id, Seen { role, term, commit, handed_out, log });
     }
 
     /// What a node takes to be committed is what all take to be committed, and a majority has it on disk.
@@ -190,11 +164,7 @@ impl Checker {
         for index in (1..=commit.0).map(LogIndex) {
             let entry = node.entry(index).expect("what is committed is in the log");
             if let Some(chosen) = self.position_committed(index) {
-                assert_eq!(
-                    chosen,
-                    entry.position(),
-                    "State Machine Safety: {id} at {index}"
-                );
+                assert_eq!(chosen, entry.position(), "State Machine Safety: {id} at {index}");
                 continue;
             }
             let on_disk = |id: NodeId| members[&id].disk.holds(entry.position());
@@ -211,22 +181,14 @@ impl Checker {
         let node = members[&id].node.as_ref().expect("a polled node runs");
         let status = node.status();
         for peer in &status.peers {
-            assert!(
-                peer.match_index < peer.next_index,
-                "match below next: {id} of {}",
-                peer.id
-            );
+            assert!(peer.match_index < peer.next_index, "match below next: {id} of {}", peer.id);
             let Some(entry) = node.entry(peer.match_index) else {
                 continue;
             };
             // Once the peer knows of a newer term its log may change under a deposed leader.
             let disk = &members[&peer.id].disk;
             if disk.hard_state.term == status.term {
-                assert!(
-                    disk.holds(entry.position()),
-                    "match beyond the disk: {id} of {}",
-                    peer.id
-                );
+                assert!(disk.holds(entry.position()), "match beyond the disk: {id} of {}", peer.id);
             }
         }
     }
@@ -234,39 +196,25 @@ impl Checker {
     fn check_vote(&mut self, envelope: &Envelope) {
         let candidate = match envelope.message {
             Message::RequestVote { ballot, .. } if ballot.kind == BallotKind::Vote => envelope.from,
-            Message::RequestVoteReply {
-                ballot,
-                granted: true,
-            } if ballot.kind == BallotKind::Vote => envelope.to,
+            Message::RequestVoteReply { ballot, granted: true }
+                if ballot.kind == BallotKind::Vote =>
+            {
+                envelope.to
+            }
             _ => return,
         };
-        let vote = *self
-            .votes
-            .entry((envelope.from, envelope.term))
-            .or_insert(candidate);
-        assert_eq!(
-            vote, candidate,
-            "two votes of {} in term {}",
-            envelope.from, envelope.term
-        );
+        let vote = *self.votes.entry((envelope.from, envelope.term)).or_insert(candidate);
+        assert_eq!(vote, candidate, "two votes of {} in term {}", envelope.from, envelope.term);
     }
 
     /// Entries reach a state machine in order, each once per life, and the same everywhere.
     fn check_handed_out(&mut self, id: NodeId, entries: &[Entry]) {
         let seen = self.last_seen.get_mut(&id).expect("checked just before");
         for entry in entries {
-            assert_eq!(
-                entry.index,
-                seen.handed_out.next(),
-                "{id}: handed out of order"
-            );
+            assert_eq!(entry.index, seen.handed_out.next(), "{id}: handed out of order");
             seen.handed_out = entry.index;
             let slot = usize::try_from(entry.index.0 - 1).expect("a small log");
-            assert_eq!(
-                self.committed.get(slot),
-                Some(entry),
-                "State Machine Safety: {id}"
-            );
+            assert_eq!(self.committed.get(slot), Some(entry), "State Machine Safety: {id}");
             self.visible = self.visible.max(entry.index);
         }
     }
@@ -274,39 +222,21 @@ impl Checker {
 
 /// Whatever a message promises would survive a crash of its sender at this moment.
 fn check_durable_before_visible(envelope: &Envelope, disk: &Disk) {
-    assert_eq!(
-        envelope.term, disk.hard_state.term,
-        "a term that is not durable: {envelope}"
-    );
+    assert_eq!(envelope.term, disk.hard_state.term, "a term that is not durable: {envelope}");
     match &envelope.message {
         Message::RequestVote { ballot, .. } if ballot.kind == BallotKind::Vote => {
             let voted = disk.hard_state.voted_for;
-            assert_eq!(
-                voted,
-                Some(envelope.from),
-                "a vote that is not durable: {envelope}"
-            );
+            assert_eq!(voted, Some(envelope.from), "a vote that is not durable: {envelope}");
         }
-        Message::RequestVoteReply {
-            ballot,
-            granted: true,
-        } if ballot.kind == BallotKind::Vote => {
+        Message::RequestVoteReply { ballot, granted: true } if ballot.kind == BallotKind::Vote => {
             let voted = disk.hard_state.voted_for;
-            assert_eq!(
-                voted,
-                Some(envelope.to),
-                "a vote that is not durable: {envelope}"
-            );
+            assert_eq!(voted, Some(envelope.to), "a vote that is not durable: {envelope}");
         }
         Message::AppendEntriesReply {
-            outcome: AppendOutcome::Accepted { durable, .. },
-            ..
+            outcome: AppendOutcome::Accepted { durable, .. }, ..
         } => {
             let on_disk = disk.entries.len() as u64;
-            assert!(
-                durable.0 <= on_disk,
-                "an acknowledgement that is not durable: {envelope}"
-            );
+            assert!(durable.0 <= on_disk, "an acknowledgement that is not durable: {envelope}");
         }
         _ => {}
     }

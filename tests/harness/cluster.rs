@@ -95,15 +95,7 @@ impl Cluster {
         };
         for id in (1..=size).map(n) {
             let (disk, output) = (Disk::default(), Output::default());
-            cluster.members.insert(
-                id,
-                Member {
-                    node: None,
-                    disk,
-                    lives: 0,
-                    output,
-                },
-            );
+            cluster.members.insert(id, Member { node: None, disk, lives: 0, output });
             cluster.restart(id);
         }
         cluster
@@ -119,29 +111,17 @@ impl Cluster {
 
     /// The running node `id`.
     pub fn node(&self, id: NodeId) -> &Node {
-        self.members[&id]
-            .node
-            .as_ref()
-            .unwrap_or_else(|| panic!("{id} does not run"))
+        self.members[&id].node.as_ref().unwrap_or_else(|| panic!("{id} does not run"))
     }
 
     fn node_mut(&mut self, id: NodeId) -> &mut Node {
-        let member = self
-            .members
-            .get_mut(&id)
-            .unwrap_or_else(|| panic!("there is no {id}"));
-        member
-            .node
-            .as_mut()
-            .unwrap_or_else(|| panic!("{id} does not run"))
+        let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
+        member.node.as_mut().unwrap_or_else(|| panic!("{id} does not run"))
     }
 
     /// Starts a stopped node with what its disk remembers.
     pub fn restart(&mut self, id: NodeId) {
-        let member = self
-            .members
-            .get_mut(&id)
-            .unwrap_or_else(|| panic!("there is no {id}"));
+        let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
         assert!(member.node.is_none(), "{id} runs already");
         member.lives += 1;
         let restored = Restored {
@@ -158,10 +138,7 @@ impl Cluster {
     /// Stops a node at once. Of the writes that were not synced the first `survivors` reach the disk all
     /// the same, unknown to the node.
     pub fn crash(&mut self, id: NodeId, survivors: usize) {
-        let member = self
-            .members
-            .get_mut(&id)
-            .unwrap_or_else(|| panic!("there is no {id}"));
+        let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
         member.node = None;
         for _ in 0..survivors {
             let _unseen = member.disk.sync_one();
@@ -198,23 +175,10 @@ impl Cluster {
 
     /// Polls a node: its write goes into its disk's queue, the rest is returned, all of it checked.
     pub fn poll(&mut self, id: NodeId) -> Effects {
-        let member = self
-            .members
-            .get_mut(&id)
-            .unwrap_or_else(|| panic!("there is no {id}"));
-        let node = member
-            .node
-            .as_mut()
-            .unwrap_or_else(|| panic!("{id} does not run"));
+        let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
+        let node = member.node.as_mut().unwrap_or_else(|| panic!("{id} does not run"));
         node.poll(&mut member.output);
-        let Output {
-            write,
-            messages,
-            committed,
-            reads,
-            proposals,
-            events,
-        } = &mut member.output;
+        let Output { write, messages, committed, reads, proposals, events } = &mut member.output;
         let effects = Effects {
             wrote: write.is_some(),
             messages: std::mem::take(messages),
@@ -231,13 +195,9 @@ impl Cluster {
     /// Makes up to `count` writes of a node durable and gives it the receipts, without polling. In
     /// `reversed` order the receipts come last first.
     pub fn sync(&mut self, id: NodeId, count: usize, reversed: bool) {
-        let member = self
-            .members
-            .get_mut(&id)
-            .unwrap_or_else(|| panic!("there is no {id}"));
-        let mut receipts: Vec<Receipt> = std::iter::from_fn(|| member.disk.sync_one())
-            .take(count)
-            .collect();
+        let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
+        let mut receipts: Vec<Receipt> =
+            std::iter::from_fn(|| member.disk.sync_one()).take(count).collect();
         if reversed {
             receipts.reverse();
         }

@@ -3,11 +3,8 @@
 //!
 //! `cluster.rs` moves one node at a time and knows no chance; `checker.rs` holds the invariants;
 //! `simulation.rs` adds virtual time, faults and clients, all drawn from one seed.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test binary uses its own part of the harness"
-)]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the harness")]
 
 pub mod checker;
 pub mod cluster;
+pub mod simulation;

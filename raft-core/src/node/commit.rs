@@ -30,11 +30,7 @@ impl Node {
 
     /// A follower commits what the leader has committed, as far as it is known to have it (§5.3).
     pub(super) fn learn_commit_index(&mut self, leader_commit: LogIndex) {
-        let Role::Follower(Follower {
-            leader: Some(leader),
-            ..
-        }) = &self.role
-        else {
+        let Role::Follower(Follower { leader: Some(leader), .. }) = &self.role else {
             return;
         };
         let commit = leader_commit.min(leader.verified);
@@ -72,20 +68,13 @@ impl Node {
             self.proposals.pop_front();
             if !self.log.contains(first) {
                 let fate = Fate::Superseded;
-                self.proposal_outcomes
-                    .push(ProposalOutcome { first, last, fate });
+                self.proposal_outcomes.push(ProposalOutcome { first, last, fate });
                 continue;
             }
             // The log may hold the run only in part: what follows has then been superseded.
-            let reached = self
-                .log
-                .last_at_or_below(last.index.min(self.commit_index), first.term);
+            let reached = self.log.last_at_or_below(last.index.min(self.commit_index), first.term);
             let fate = Fate::Committed;
-            self.proposal_outcomes.push(ProposalOutcome {
-                first,
-                last: reached,
-                fate,
-            });
+            self.proposal_outcomes.push(ProposalOutcome { first, last: reached, fate });
             if reached < last {
                 let rest = LogPosition::new(first.term, reached.index.next());
                 self.proposals.push_front((rest, last));

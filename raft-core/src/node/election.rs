@@ -26,9 +26,8 @@ impl Node {
         let ballot = campaign.ballot;
         let last = self.log.last();
         let membership = self.membership();
-        let others = membership
-            .nodes()
-            .filter(|&id| membership.is_voter(id) && id != self.config.id);
+        let others =
+            membership.nodes().filter(|&id| membership.is_voter(id) && id != self.config.id);
         for id in others.collect::<Vec<_>>() {
             self.send(id, Message::RequestVote { ballot, last });
         }
@@ -92,10 +91,7 @@ impl Node {
         let (Role::PreCandidate(campaign) | Role::Candidate(campaign)) = &self.role else {
             return;
         };
-        if !self
-            .membership()
-            .is_quorum(|id| campaign.granted.contains(&id))
-        {
+        if !self.membership().is_quorum(|id| campaign.granted.contains(&id)) {
             return;
         }
         match campaign.ballot.kind {

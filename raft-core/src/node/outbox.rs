@@ -69,14 +69,9 @@ impl Outbox {
     /// term has lost its meaning and is dropped.
     pub(super) fn release(&mut self, current: HardState, out: &mut Vec<Envelope>) {
         if self.is_durable(current) {
-            out.extend(
-                self.messages
-                    .drain(..)
-                    .filter(|envelope| envelope.term == current.term),
-            );
+            out.extend(self.messages.drain(..).filter(|envelope| envelope.term == current.term));
         } else {
-            self.messages
-                .retain(|envelope| envelope.term == current.term);
+            self.messages.retain(|envelope| envelope.term == current.term);
             let too_many = self.messages.len().saturating_sub(WAITING_MESSAGES_MAX);
             self.messages.drain(..too_many);
         }
@@ -117,10 +112,7 @@ impl Node {
             return None;
         }
         let (truncate_from, entries) = self.log.take_unwritten();
-        let mark = LogMark {
-            term: self.hard_state.term,
-            index: self.log.last().index,
-        };
+        let mark = LogMark { term: self.hard_state.term, index: self.log.last().index };
         let outbox = &mut self.outbox;
         outbox.last_number += 1;
         outbox.written = self.hard_state;
@@ -131,18 +123,8 @@ impl Node {
             covers: mark.index,
             arrived: false,
         });
-        let ticket = Ticket {
-            life: Some(outbox.life),
-            number: outbox.last_number,
-            mark,
-        };
-        Some(Write {
-            ticket,
-            group: self.config.group,
-            hard_state,
-            truncate_from,
-            entries,
-        })
+        let ticket = Ticket { life: Some(outbox.life), number: outbox.last_number, mark };
+        Some(Write { ticket, group: self.config.group, hard_state, truncate_from, entries })
     }
 
     /// A write became durable.

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::Node;
 use super::role::{Follower, Leader, Role};
-use crate::message::{Message, Round};
+use crate::message::{Message, QuestionId, Round};
 use crate::output::{Ignored, ReadId, ReadOutcome, ReadRefused};
 use crate::types::{Instant, LogIndex, NodeId};
 
@@ -24,7 +24,7 @@ pub(super) struct WaitingRead {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asker {
     Here(ReadId),
-    Follower { id: NodeId, ticket: u64 },
+    Follower { id: NodeId, ticket: QuestionId },
 }
 
 /// Reads that wait at a follower.
@@ -33,22 +33,19 @@ pub(super) struct FollowerReads {
     /// Not asked for yet.
     queued: Vec<ReadId>,
     asked: Option<Asked>,
-    last_ticket: u64,
 }
 
 /// A request on its way to the leader; one at a time, all that queue meanwhile share the next.
 #[derive(Clone, Debug)]
 struct Asked {
-    ticket: u64,
+    ticket: QuestionId,
     reads: Vec<ReadId>,
     retry_due: Instant,
 }
 
 impl FollowerReads {
     pub(super) fn retry_due(&self) -> Instant {
-        self.asked
-            .as_ref()
-            .map_or(Instant::FAR_FUTURE, |asked| asked.retry_due)
+        self.asked.as_ref().map_or(Instant::FAR_FUTURE, |asked| asked.retry_due)
     }
 
     fn len(&self) -> usize {
@@ -62,21 +59,12 @@ impl Node {
         let max = self.config.waiting_reads_max;
         match &mut self.role {
             Role::Leader(leader) if leader.reads.len() < max => {
-                leader.reads.push_back(WaitingRead {
-                    asker: Asker::Here(id),
-                    question: None,
-                });
+                leader.reads.push_back(WaitingRead { asker: Asker::Here(id), question: None });
             }
-            Role::Follower(Follower {
-                leader: Some(_),
-                reads,
-            }) if reads.len() < max => {
+            Role::Follower(Follower { leader: Some(_), reads }) if reads.len() < max => {
                 reads.queued.push(id);
             }
-            Role::Leader(_)
-            | Role::Follower(Follower {
-                leader: Some(_), ..
-            }) => {
+            Role::Leader(_) | Role::Follower(Follower { leader: Some(_), .. }) => {
                 return Err(ReadRefused::Busy);
             }
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
@@ -92,10 +80,7 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
-        let under_way = leader
-            .reads
-            .front()
-            .is_some_and(|read| read.question.is_some());
+        let under_way = leader.reads.front().is_some_and(|read| read.question.is_some());
         // Until an entry of its own term is committed a leader does not know what is (thesis §6.4).
         if leader.reads.is_empty() || under_way || self.commit_index < leader.opening {
             return;
@@ -118,10 +103,7 @@ impl Node {
         }
         let confirmed = confirmed_round(self.configurations.current(), leader);
         let mut answers = Vec::new();
-        while let Some(WaitingRead {
-            asker,
-            question: Some((round, index)),
-        }) = leader.reads.front()
+        while let Some(WaitingRead { asker, question: Some((round, index)) }) = leader.reads.front()
         {
             if *round > confirmed {
                 break;
@@ -145,11 +127,7 @@ impl Node {
     }
 
     pub(super) fn fail_follower_reads(&mut self, reads: FollowerReads, why: ReadRefused) {
-        let FollowerReads {
-            queued,
-            asked,
-            last_ticket: _,
-        } = reads;
+        let FollowerReads { queued, asked } = reads;
         let asked = asked.map_or(Vec::new(), |asked| asked.reads);
         for id in asked.into_iter().chain(queued) {
             self.answer_read(Asker::Here(id), Err(why));
@@ -160,13 +138,7 @@ impl Node {
         match asker {
             Asker::Here(id) => self.read_outcomes.push(ReadOutcome { id, index }),
             Asker::Follower { id, ticket } => {
-                self.send(
-                    id,
-                    Message::ReadIndexReply {
-                        ticket,
-                        index: index.ok(),
-                    },
-                );
+                self.send(id, Message::ReadIndexReply { ticket, index: index.ok() });
             }
         }
     }
@@ -174,24 +146,16 @@ impl Node {
     /// A follower asks the leader on behalf of all reads that wait.
     pub(super) fn ask_leader_for_index(&mut self) {
         let retry_due = self.now.after(self.config.heartbeat_interval);
-        let Role::Follower(Follower {
-            leader: Some(leader),
-            reads,
-        }) = &mut self.role
-        else {
+        let Role::Follower(Follower { leader: Some(leader), reads }) = &mut self.role else {
             return;
         };
         if reads.asked.is_some() || reads.queued.is_empty() {
             return;
         }
-        reads.last_ticket += 1;
-        let ticket = reads.last_ticket;
+        self.questions += 1;
+        let ticket = QuestionId { life: self.config.seed, number: self.questions };
         let queued = core::mem::take(&mut reads.queued);
-        reads.asked = Some(Asked {
-            ticket,
-            reads: queued,
-            retry_due,
-        });
+        reads.asked = Some(Asked { ticket, reads: queued, retry_due });
         let to = leader.id;
         self.send(to, Message::ReadIndex { ticket });
     }
@@ -200,11 +164,7 @@ impl Node {
     /// answer to it was found after all its reads had begun.
     pub(super) fn retry_read_index(&mut self) {
         let (now, later) = (self.now, self.now.after(self.config.heartbeat_interval));
-        let Role::Follower(Follower {
-            leader: Some(leader),
-            reads,
-        }) = &mut self.role
-        else {
+        let Role::Follower(Follower { leader: Some(leader), reads }) = &mut self.role else {
             return;
         };
         let Some(asked) = reads.asked.as_mut().filter(|asked| asked.retry_due <= now) else {
@@ -216,7 +176,7 @@ impl Node {
     }
 
     /// A follower asks for an index to read at.
-    pub(super) fn on_read_index(&mut self, from: NodeId, ticket: u64) {
+    pub(super) fn on_read_index(&mut self, from: NodeId, ticket: QuestionId) {
         let asker = Asker::Follower { id: from, ticket };
         let max = self.config.waiting_reads_max;
         let why = match &mut self.role {
@@ -225,21 +185,12 @@ impl Node {
                 return; // Asked again while its round is under way.
             }
             Role::Leader(leader) if leader.reads.len() < max => {
-                return leader.reads.push_back(WaitingRead {
-                    asker,
-                    question: None,
-                });
+                return leader.reads.push_back(WaitingRead { asker, question: None });
             }
             Role::Leader(_) => Ignored::Busy,
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => Ignored::NotLeader,
         };
-        self.send(
-            from,
-            Message::ReadIndexReply {
-                ticket,
-                index: None,
-            },
-        );
+        self.send(from, Message::ReadIndexReply { ticket, index: None });
         self.ignore(Some(from), why);
     }
 
@@ -247,21 +198,14 @@ impl Node {
     pub(super) fn on_read_index_reply(
         &mut self,
         from: NodeId,
-        ticket: u64,
+        ticket: QuestionId,
         index: Option<LogIndex>,
     ) {
-        let Role::Follower(Follower {
-            leader: Some(leader),
-            reads,
-        }) = &mut self.role
-        else {
+        let Role::Follower(Follower { leader: Some(leader), reads }) = &mut self.role else {
             return self.ignore(Some(from), Ignored::StaleReply);
         };
-        let fresh = leader.id == from
-            && reads
-                .asked
-                .as_ref()
-                .is_some_and(|asked| asked.ticket == ticket);
+        let fresh =
+            leader.id == from && reads.asked.as_ref().is_some_and(|asked| asked.ticket == ticket);
         if !fresh {
             return self.ignore(Some(from), Ignored::StaleReply);
         }

@@ -18,18 +18,11 @@ impl Node {
     /// May these commands go into the log?
     pub(super) fn check_proposal(&self, commands: &[Bytes]) -> Result<(), ProposeRefusal> {
         if !matches!(self.role, Role::Leader(_)) {
-            return Err(ProposeRefusal::NotLeader {
-                hint: self.leader(),
-            });
+            return Err(ProposeRefusal::NotLeader { hint: self.leader() });
         }
-        let waiting = self
-            .log
-            .bytes_between(self.commit_index, self.log.last().index);
+        let waiting = self.log.bytes_between(self.commit_index, self.log.last().index);
         let overhead = crate::entry::ENTRY_OVERHEAD_BYTES;
-        let more: u64 = commands
-            .iter()
-            .map(|command| command.len() as u64 + overhead)
-            .sum();
+        let more: u64 = commands.iter().map(|command| command.len() as u64 + overhead).sum();
         let bytes_over = (waiting + more).saturating_sub(self.config.uncommitted_bytes_max);
         // Something must always be able to go, or a large proposal would wait for ever.
         if bytes_over > 0 && waiting > 0 {
@@ -49,12 +42,7 @@ impl Node {
         let first = LogPosition::new(term, self.log.last().index.next());
         for command in commands {
             let index = self.log.last().index.next();
-            self.append(Entry {
-                index,
-                term,
-                timestamp,
-                payload: Payload::Command(command),
-            });
+            self.append(Entry { index, term, timestamp, payload: Payload::Command(command) });
         }
         // An empty proposal has nothing to wait for: `last` lies before `first`.
         let last = LogPosition::new(term, self.log.last().index);
@@ -73,10 +61,7 @@ impl Node {
 
     /// Removes entries that the leader does not have (§5.3).
     fn truncate_from(&mut self, from: LogIndex) {
-        debug_assert!(
-            from > self.commit_index,
-            "a committed entry is never removed"
-        );
+        debug_assert!(from > self.commit_index, "a committed entry is never removed");
         self.log.truncate_from(from);
         self.outbox.truncate_from(from);
         if self.configurations.truncate_from(from) {
@@ -87,8 +72,7 @@ impl Node {
     fn announce_membership(&mut self) {
         let index = self.configurations.current_index();
         let membership = self.configurations.current().clone();
-        self.events
-            .push(Event::MembershipChanged { index, membership });
+        self.events.push(Event::MembershipChanged { index, membership });
     }
 
     /// Sends each peer what it lacks, as much as its window allows. Called once per poll: all that was
@@ -99,13 +83,9 @@ impl Node {
         };
         let mut messages = Vec::new();
         for peer in &mut leader.peers {
-            while let Some(message) = next_append(
-                peer,
-                &self.log,
-                self.commit_index,
-                leader.round,
-                &self.config,
-            ) {
+            while let Some(message) =
+                next_append(peer, &self.log, self.commit_index, leader.round, &self.config)
+            {
                 messages.push((peer.id, message));
             }
         }
@@ -142,12 +122,7 @@ impl Node {
             peer.commit_told = commit;
             messages.push((
                 peer.id,
-                Message::AppendEntries {
-                    prev,
-                    entries: Vec::new(),
-                    commit,
-                    round,
-                },
+                Message::AppendEntries { prev, entries: Vec::new(), commit, round },
             ));
         }
         for (to, message) in messages {
@@ -234,20 +209,12 @@ impl Node {
         round: Round,
     ) {
         let durable = self.log.durable();
-        let Role::Follower(Follower {
-            leader: Some(leader),
-            ..
-        }) = &mut self.role
-        else {
+        let Role::Follower(Follower { leader: Some(leader), .. }) = &mut self.role else {
             return;
         };
         leader.verified = leader.verified.max(matched);
         let nothing_to_write = matched <= durable;
-        let news = if has_entries {
-            nothing_to_write
-        } else {
-            prev > leader.acknowledged
-        };
+        let news = if has_entries { nothing_to_write } else { prev > leader.acknowledged };
         leader.reply_due |= news || round > leader.round;
         leader.round = leader.round.max(round);
     }
@@ -256,11 +223,7 @@ impl Node {
     /// arrived or reached the disk since.
     pub(super) fn acknowledge_leader(&mut self) {
         let on_disk = self.log.durable();
-        let Role::Follower(Follower {
-            leader: Some(leader),
-            ..
-        }) = &mut self.role
-        else {
+        let Role::Follower(Follower { leader: Some(leader), .. }) = &mut self.role else {
             return;
         };
         let durable = leader.verified.min(on_disk);
@@ -269,10 +232,7 @@ impl Node {
         }
         leader.reply_due = false;
         leader.acknowledged = durable;
-        let outcome = AppendOutcome::Accepted {
-            durable,
-            received: leader.verified,
-        };
+        let outcome = AppendOutcome::Accepted { durable, received: leader.verified };
         let (to, round) = (leader.id, leader.round);
         self.send(to, Message::AppendEntriesReply { round, outcome });
     }
@@ -309,9 +269,7 @@ impl Node {
             }
             AppendOutcome::Refused { prev, hint } if peer.refusal_is_fresh(prev) => {
                 // Both sides skip whole terms: the follower's hint, then ours (§5.3).
-                let common = self
-                    .log
-                    .last_at_or_below(hint.index.min(prev.prev()), hint.term);
+                let common = self.log.last_at_or_below(hint.index.min(prev.prev()), hint.term);
                 peer.probe_from(common.index.next());
             }
             AppendOutcome::Refused { .. } => self.ignore(Some(from), Ignored::StaleReply),
@@ -322,9 +280,7 @@ impl Node {
     /// When a leader must have heard from a majority again (CheckQuorum, thesis §6.2).
     pub(super) fn quorum_deadline(&self, leader: &Leader) -> Instant {
         let heard = |id| leader.peer(id).map_or(self.now, |peer| peer.last_contact);
-        self.membership()
-            .quorum_value(heard)
-            .after(self.config.election_timeout)
+        self.membership().quorum_value(heard).after(self.config.election_timeout)
     }
 
     /// A leader that hears from no majority cannot commit, and may have been replaced.
@@ -359,12 +315,7 @@ fn next_append(
     let prev_index = peer.next_index.prev();
     let prev = LogPosition::new(log.term_at(prev_index)?, prev_index);
     let last = log.last().index;
-    let message = |entries| Message::AppendEntries {
-        prev,
-        entries,
-        commit,
-        round,
-    };
+    let message = |entries| Message::AppendEntries { prev, entries, commit, round };
     match &mut peer.pace {
         Pace::Probe { waiting: true } => None,
         Pace::Probe { waiting } => {
@@ -377,10 +328,8 @@ fn next_append(
             if !window.has_room(config.inflight_messages_max, config.inflight_bytes_max) {
                 return None;
             }
-            let entries: Vec<Entry> = log
-                .range(peer.next_index, last, config.append_bytes_max)
-                .cloned()
-                .collect();
+            let entries: Vec<Entry> =
+                log.range(peer.next_index, last, config.append_bytes_max).cloned().collect();
             let through = LogIndex(prev_index.0 + entries.len() as u64);
             window.push(through, log.bytes_between(prev_index, through), round);
             peer.next_index = through.next();

@@ -103,10 +103,9 @@ impl Node {
     pub(super) fn leader_is_alive(&self) -> bool {
         match &self.role {
             Role::Leader(_) => true,
-            Role::Follower(Follower {
-                leader: Some(leader),
-                ..
-            }) => self.now.since(leader.last_heard) < self.config.election_timeout,
+            Role::Follower(Follower { leader: Some(leader), .. }) => {
+                self.now.since(leader.last_heard) < self.config.election_timeout
+            }
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => false,
         }
     }
@@ -184,20 +183,12 @@ impl Node {
     }
 
     fn new_campaign(&mut self, kind: BallotKind) -> Campaign {
-        self.campaigns = self.campaigns.saturating_add(1);
-        Campaign {
-            ballot: Ballot {
-                kind,
-                campaign: self.campaigns,
-            },
-            granted: Vec::new(),
-        }
+        let campaign = self.new_question();
+        Campaign { ballot: Ballot { kind, campaign }, granted: Vec::new() }
     }
 
     pub(super) fn reset_election_timer(&mut self) {
-        let timeout = self
-            .random
-            .between_once_and_twice(self.config.election_timeout);
+        let timeout = self.random.between_once_and_twice(self.config.election_timeout);
         self.election_deadline = self.now.after(timeout);
     }
 

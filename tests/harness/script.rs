@@ -1,0 +1,216 @@
+//! Runs golden scripts: each command moves the cluster by one step, and the transcript says everything
+//! that the nodes did. `tests/golden/README.md` explains commands and notation to the reader.
+
+mod notation;
+mod transcript;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::fmt::Write as _;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft_core::{
+    Config, Entry, Envelope, Event, HardState, Input, LogIndex, NodeId, Payload, ReadId, RoleKind,
+    Term, Timestamp,
+};
+
+use super::cluster::{Cluster, n};
+use transcript::{entries, write_line};
+
+/// After so many steps of one command something goes round in circles.
+const STEPS_MAX: usize = 1000;
+
+/// What a script can say. An argument `ID` is the number of a node.
+#[derive(goldenscript::Command)]
+pub enum Command {
+    /// `cluster NODES [LIMIT=N]...`: nodes 1 to NODES, never run before. LIMIT is a field of
+    /// `raft_core::Config` that ends in `_max`.
+    Cluster(u64, #[arg(key, many, optional)] Vec<(String, u64)>),
+    /// `state ID term=N [vote=ID] [log="TERM TERM ..."]`: the node starts with this on its disk.
+    State {
+        id: Id,
+        #[arg(key)]
+        term: u64,
+        #[arg(key)]
+        vote: Option<Id>,
+        #[arg(key)]
+        log: Option<Terms>,
+    },
+    /// `tick 50ms`: time passes; every timer that runs out meanwhile does so, in order.
+    Tick(Milliseconds),
+    /// `heartbeat ID`: time passes until the leader shows that it is alive.
+    Heartbeat(Id),
+    /// `timeout ID`: time passes until the node campaigns, or gives up as a leader. Only its timers run.
+    Timeout(Id),
+    /// `deliver [from=ID] [to=ID] [skip=N] [n=N]`: messages on their way arrive, oldest first. What they
+    /// cause is on its way then.
+    Deliver(#[arg(key, many, optional)] Which),
+    /// `drop ...`: as in `deliver`, but they are lost.
+    Drop(#[arg(key, many, optional)] Which),
+    /// `duplicate ...`: a copy of each is on its way too.
+    Duplicate(#[arg(key, many, optional)] Which),
+    /// `delay ...`: they stay away until `release`.
+    Delay(#[arg(key, many, optional)] Which),
+    /// `release`: what was delayed is on its way again.
+    Release,
+    /// `stabilize`: messages arrive until none is on its way.
+    Stabilize,
+    /// `partition ID...`: what these nodes and the others send to each other from now on is lost.
+    Partition(Vec<Id>),
+    /// `heal`: no partition any more.
+    Heal,
+    /// `stall ID`: the disk takes writes and finishes none.
+    Stall(Id),
+    /// `sync ID [n=N] [reversed=true]`: a stalled disk finishes its oldest writes, or all; `reversed`
+    /// reports them last first.
+    Sync {
+        id: Id,
+        #[arg(key)]
+        n: Option<usize>,
+        #[arg(key, optional)]
+        reversed: bool,
+    },
+    /// `unstall ID`: the disk finishes what it has, and every write at once from now on.
+    Unstall(Id),
+    /// `busy ID`: the driver takes in what happens, and does not poll the node.
+    Busy(Id),
+    /// `poll ID`: the driver of a busy node polls it once, and after everything again.
+    Poll(Id),
+    /// `crash ID [survivors=N]`: the node is gone, and what its disk had not finished, the N oldest
+    /// writes excepted.
+    Crash {
+        id: Id,
+        #[arg(key, optional)]
+        survivors: usize,
+    },
+    /// `restart ID`: it starts again with what its disk has.
+    Restart(Id),
+    /// `propose ID COMMAND...`: commands in one proposal.
+    Propose(Id, Vec<String>),
+    /// `read ID`: a linearizable read.
+    Read(Id),
+    /// `status [ID]...`: how nodes see themselves, and leaders the others.
+    Status(#[arg(optional)] Vec<Id>),
+    /// `log [ID]...`: what is in their logs.
+    Log(#[arg(optional)] Vec<Id>),
+    /// `network`: what is on its way.
+    Network,
+    /// `> n2@1 → n1 RequestVote last=0@0`: this message arrives, whoever may have made it.
+    #[command(other)]
+    Arrive(goldenscript::Command),
+}
+
+/// A node as scripts name it: by its number.
+#[derive(Clone, Copy)]
+pub struct Id(NodeId);
+
+impl FromStr for Id {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let id = text.parse().ok().and_then(NodeId::new);
+        id.map(Self)
+            .ok_or_else(|| format!("a node is a number from 1, not {text:?}"))
+    }
+}
+
+/// The terms of a log's entries.
+pub struct Terms(Vec<Term>);
+
+impl FromStr for Terms {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let terms = text.split_whitespace().map(|term| term.parse().map(Term));
+        terms.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// A time such as `50ms`.
+pub struct Milliseconds(Duration);
+
+impl FromStr for Milliseconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_suffix("ms").and_then(|text| text.parse().ok());
+        let millis = number.ok_or_else(|| format!("a time is like 50ms, not {text:?}"))?;
+        Ok(Self(Duration::from_millis(millis)))
+    }
+}
+
+/// Which of the messages on their way: `from=ID`, `to=ID`, `skip=N`, `n=N`.
+type Which = BTreeMap<String, u64>;
+
+/// A cluster that a script moves, and all that surrounds it.
+#[derive(Default)]
+pub struct Script {
+    cluster: Option<Cluster>,
+    /// On their way, oldest first.
+    network: Vec<Envelope>,
+    delayed: Vec<Envelope>,
+    /// One side of the partition, if there is one.
+    partition: BTreeSet<NodeId>,
+    stalled: BTreeSet<NodeId>,
+    busy: BTreeSet<NodeId>,
+    transcript: String,
+}
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+impl goldenscript::Runner for Script {
+    type Command = Command;
+
+    fn run(
+        &mut self,
+        command: &Command,
+        _context: &goldenscript::Context,
+    ) -> Result<String, Box<dyn Error>> {
+        self.transcript.clear();
+        self.dispatch(command)?;
+        Ok(std::mem::take(&mut self.transcript))
+    }
+}
+
+impl Script {
+    fn dispatch(&mut self, command: &Command) -> Outcome {
+        match command {
+            Command::Cluster(size, limits) => self.start(*size, limits)?,
+            Command::State { id, term, vote, log } => self.put_on_disk(*id, *term, *vote, log)?,
+            Command::Tick(Milliseconds(time)) => self.tick(*time)?,
+            Command::Heartbeat(Id(id)) => self.heartbeat(*id)?,
+            Command::Timeout(Id(id)) => self.time_out(*id)?,
+            Command::Deliver(which) => self.deliver(which)?,
+            Command::Drop(which) => self.note_all("lost", which, |_, _| {})?,
+            Command::Duplicate(which) => self.duplicate(which)?,
+            Command::Delay(which) => {
+                self.note_all("delayed", which, |script, late| script.delayed.push(late))?;
+            }
+            Command::Release => self.network.append(&mut self.delayed),
+            Command::Stabilize => self.stabilize()?,
+            Command::Partition(side) => self.partition = side.iter().map(|id| id.0).collect(),
+            Command::Heal => self.partition.clear(),
+            Command::Stall(Id(id)) => drop(self.stalled.insert(*id)),
+            Command::Sync { id, n, reversed } => self.sync(id.0, n.unwrap_or(usize::MAX), *reversed)?,
+            Command::Unstall(Id(id)) => {
+                self.stalled.remove(id);
+                self.sync(*id, usize::MAX, false)?;
+            }
+            Command::Busy(Id(id)) => drop(self.busy.insert(*id)),
+            Command::Poll(Id(id)) => {
+                self.busy.remove(id);
+                self.poll(*id)?;
+            }
+            Command::Crash { id: Id(id), survivors } => self.crash(*id, *survivors)?,
+            Command::Restart(Id(id)) => self.running()?.restart(*id),
+            Command::Propose(Id(id), commands) => self.propose(*id, commands)?,
+            Command::Read(Id(id)) => self.read(*id)?,
+            Command::Status(ids) => self.each(ids, Self::status)?,
+            Command::Log(ids) => self.each(ids, Self::log)?,
+            Command::Network => self.show_network(),
+            Command::Arrive(raw) => self.arrive(notation::envelope(&raw.name)?)?,
+        }
+        Ok(())
+    }
