@@ -12,7 +12,8 @@
 //! 1. `framing`: the raw bytes must leave no doubt about where a request ends.
 //! 2. `server`: hyper parses them; connections, headers and waiting are bounded.
 //! 3. `request`: the request is checked, its body buffered, its headers rewritten.
-//! 4. `forward` and `client`: nodes are tried until one gives an answer or the deadline passes.
+//! 4. `forward` and `client`: nodes are tried until one gives an answer or the deadline passes;
+//!    `reply`: the answer streams to the client.
 //! 5. `nodes` and `health`: which nodes answer, learned from requests and from probes.
 //! 6. `status`: `GET /lb/status` and `GET /lb/cluster`, the balancer's own words.
 //! 7. `problem`: refusals that come from the balancer itself (RFC 9457).
@@ -27,6 +28,7 @@ mod framing;
 mod health;
 mod nodes;
 mod problem;
+mod reply;
 mod request;
 mod server;
 mod status;
@@ -90,22 +92,13 @@ impl Balancer {
         if config.nodes.is_empty() {
             return Err(BalancerError::NoNodes);
         }
-        let listen_failed = |source| BalancerError::Listen {
-            address: config.listen,
-            source,
-        };
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .map_err(listen_failed)?;
+        let listen_failed = |source| BalancerError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen_failed)?;
         let address = listener.local_addr().map_err(listen_failed)?;
         if config.nodes.iter().any(|node| node.is(address)) {
             return Err(BalancerError::ListensOnNode(address));
         }
-        Ok(Self {
-            config,
-            listener,
-            address,
-        })
+        Ok(Self { config, listener, address })
     }
 
     /// The address that it listens on; tells the port when port 0 was asked for.

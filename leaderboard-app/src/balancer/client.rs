@@ -65,8 +65,7 @@ impl NodeClient {
         target: &'static str,
     ) -> Result<Response<Incoming>, legacy::Error> {
         let request = Request::new(Full::default());
-        self.send(node, PathAndQuery::from_static(target), request)
-            .await
+        self.send(node, PathAndQuery::from_static(target), request).await
     }
 }
 

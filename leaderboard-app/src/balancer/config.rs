@@ -165,22 +165,13 @@ impl FromStr for NodeAddress {
         let authority: Authority = text.trim().parse().map_err(|_| NodeAddressError)?;
         let port_given = authority.port_u16().is_some_and(|port| port != 0);
         let plain = !authority.host().is_empty() && !authority.as_str().contains('@');
-        if port_given && plain {
-            Ok(Self(authority))
-        } else {
-            Err(NodeAddressError)
-        }
+        if port_given && plain { Ok(Self(authority)) } else { Err(NodeAddressError) }
     }
 }
 
 impl From<SocketAddr> for NodeAddress {
     fn from(address: SocketAddr) -> Self {
-        Self(
-            address
-                .to_string()
-                .parse()
-                .expect("a socket address is a valid authority"),
-        )
+        Self(address.to_string().parse().expect("a socket address is a valid authority"))
     }
 }
 
@@ -219,17 +210,7 @@ mod tests {
         assert_eq!(parse_duration("800ms"), Some(Duration::from_millis(800)));
         assert_eq!(parse_duration("10s"), Some(Duration::from_secs(10)));
         assert_eq!(parse_duration("2m"), Some(Duration::from_secs(120)));
-        for text in [
-            "",
-            "10",
-            "ms",
-            "-1s",
-            "1.5s",
-            "10 s",
-            "99999999999s",
-            "1h",
-            "٣s",
-        ] {
+        for text in ["", "10", "ms", "-1s", "1.5s", "10 s", "99999999999s", "1h", "٣s"] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
         assert!(duration_argument("0ms").is_err());
@@ -237,25 +218,11 @@ mod tests {
 
     #[test]
     fn a_node_address_is_a_host_and_a_port() {
-        for text in [
-            "127.0.0.1:8081",
-            "node-1:8081",
-            "[::1]:8081",
-            " 127.0.0.1:8081",
-        ] {
+        for text in ["127.0.0.1:8081", "node-1:8081", "[::1]:8081", " 127.0.0.1:8081"] {
             assert_eq!(text.parse::<NodeAddress>().unwrap().as_str(), text.trim());
         }
-        for text in [
-            "",
-            ":",
-            ":80",
-            "node",
-            "node:",
-            "node:0",
-            "node:99999",
-            "http://a:1",
-            "u@a:1",
-        ] {
+        for text in ["", ":", ":80", "node", "node:", "node:0", "node:99999", "http://a:1", "u@a:1"]
+        {
             assert!(text.parse::<NodeAddress>().is_err(), "{text}");
         }
     }

@@ -12,25 +12,23 @@
 //!
 //! When all nodes of a round have refused, there is a short pause: an election is likely under way.
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode, Version, response};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use serde::Deserialize;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::client::{NodeClient, describe};
-use super::nodes::{Node, Nodes, Try};
+use super::nodes::{Node, Nodes};
 use super::problem::{Kind, Outcome, Problem, Retry};
+use super::reply::ReplyBody;
 use super::request::{ClientRequest, IDEMPOTENCY_KEY, REQUEST_TIMEOUT, remove_hop_by_hop};
 
 /// Rounds over the nodes when none of them says anything; those that refuse are asked on until the
@@ -92,12 +90,7 @@ struct Verdict {
 
 impl Forwarder {
     pub(super) fn new(nodes: Nodes, client: NodeClient, try_timeout: Duration) -> Self {
-        Self {
-            nodes,
-            client,
-            try_timeout,
-            retries: Retries::default(),
-        }
+        Self { nodes, client, try_timeout, retries: Retries::default() }
     }
 
     pub(super) fn nodes(&self) -> &Nodes {
@@ -140,9 +133,7 @@ impl Forwarder {
                 return history.last_word();
             }
             history.tries += 1;
-            let tried = self
-                .try_node(&node, request, left.min(self.try_timeout))
-                .await;
+            let tried = self.try_node(&node, request, left.min(self.try_timeout)).await;
             if let Some(answer) = self.learn(tried, &mut history, request) {
                 return answer;
             }
@@ -214,10 +205,7 @@ impl Forwarder {
 
     async fn send(&self, node: &Node, request: &ClientRequest, limit: Duration) -> Tried {
         let message = message(request, limit);
-        let sent = self
-            .client
-            .send(node.address(), request.target.clone(), message)
-            .await;
+        let sent = self.client.send(node.address(), request.target.clone(), message).await;
         let tried = match sent {
             Ok(answer) => understand(answer, request).await,
             Err(error) if error.is_connect() => Tried::Unreachable(describe(&error)),
@@ -266,10 +254,7 @@ impl History {
             }
             _ => {}
         }
-        let error = self
-            .last_error
-            .as_deref()
-            .unwrap_or("no node gave an answer");
+        let error = self.last_error.as_deref().unwrap_or("no node gave an answer");
         let detail = format!("after {} tries: {error}", self.tries);
         let kind = match self.deadline_passed {
             true => Kind::DeadlinePassed,
@@ -279,10 +264,7 @@ impl History {
             true => Outcome::Unknown,
             false => Outcome::NotApplied,
         };
-        Problem::new(kind, detail)
-            .with_outcome(outcome)
-            .response()
-            .map(ReplyBody::from)
+        Problem::new(kind, detail).with_outcome(outcome).response().map(ReplyBody::from)
     }
 }
 
@@ -326,14 +308,12 @@ async fn understand(answer: Response<Incoming>, request: &ClientRequest) -> Trie
     let verdict = serde_json::from_slice::<Verdict>(&body).ok();
     let response = Response::from_parts(head, ReplyBody::from(body));
     match verdict {
-        Some(Verdict {
-            outcome,
-            retry: Retry::Safe,
-        }) => Tried::Refused(Refused { response, outcome }),
-        Some(Verdict {
-            outcome,
-            retry: Retry::SameKeyOnly,
-        }) if request.may_be_sent_twice() => Tried::Refused(Refused { response, outcome }),
+        Some(Verdict { outcome, retry: Retry::Safe }) => {
+            Tried::Refused(Refused { response, outcome })
+        }
+        Some(Verdict { outcome, retry: Retry::SameKeyOnly }) if request.may_be_sent_twice() => {
+            Tried::Refused(Refused { response, outcome })
+        }
         _ => Tried::Answered(response),
     }
 }
@@ -341,90 +321,7 @@ async fn understand(answer: Response<Incoming>, request: &ClientRequest) -> Trie
 fn may_be_a_refusal(head: &response::Parts) -> bool {
     let status = head.status;
     let problem = head.headers.get(CONTENT_TYPE).is_some_and(|value| {
-        value
-            .as_bytes()
-            .to_ascii_lowercase()
-            .starts_with(b"application/problem+json")
+        value.as_bytes().to_ascii_lowercase().starts_with(b"application/problem+json")
     });
     problem && (status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::GATEWAY_TIMEOUT)
-}
-
-/// The body of a reply: the balancer's own words, or a node's, streamed.
-#[derive(Debug)]
-pub(super) struct ReplyBody {
-    content: Content,
-    /// Keeps the try counted while its answer streams.
-    attempt: Option<Try>,
-}
-
-#[derive(Debug)]
-enum Content {
-    Whole(Full<Bytes>),
-    Streamed(Incoming),
-}
-
-impl ReplyBody {
-    fn of(self, attempt: Try) -> Self {
-        Self {
-            attempt: Some(attempt),
-            ..self
-        }
-    }
-}
-
-impl From<Bytes> for ReplyBody {
-    fn from(bytes: Bytes) -> Self {
-        Self {
-            content: Content::Whole(Full::new(bytes)),
-            attempt: None,
-        }
-    }
-}
-
-impl From<Incoming> for ReplyBody {
-    fn from(body: Incoming) -> Self {
-        Self {
-            content: Content::Streamed(body),
-            attempt: None,
-        }
-    }
-}
-
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let body = self.get_mut();
-        match &mut body.content {
-            Content::Whole(whole) => Pin::new(whole)
-                .poll_frame(cx)
-                .map_err(|never: Infallible| match never {}),
-            Content::Streamed(streamed) => {
-                let polled = Pin::new(streamed).poll_frame(cx);
-                if let (Poll::Ready(Some(Err(error))), Some(attempt)) = (&polled, &body.attempt) {
-                    // Too late for another node: the client has half an answer, and sees it cut.
-                    attempt.failed(&describe(error));
-                }
-                polled
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Whole(whole) => whole.is_end_stream(),
-            Content::Streamed(streamed) => streamed.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Whole(whole) => whole.size_hint(),
-            Content::Streamed(streamed) => streamed.size_hint(),
-        }
-    }
 }

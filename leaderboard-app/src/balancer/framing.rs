@@ -149,9 +149,7 @@ impl<C> StrictFraming<C> {
                 framing(&self.held[..length]).map(|body| (length, body))
             }
             Ok(None) if self.held.len() < self.head_bytes_max => {
-                self.state = State::Head {
-                    scanned: self.held.len(),
-                };
+                self.state = State::Head { scanned: self.held.len() };
                 return false;
             }
             Ok(_) => Err(Refusal::HeadTooLarge),
@@ -231,9 +229,7 @@ fn content_length(value: &[u8]) -> Result<u64, Refusal> {
     // `u64::from_str` would take a sign.
     let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     let number = str::from_utf8(value).ok().filter(|_| digits);
-    number
-        .and_then(|text| text.parse().ok())
-        .ok_or(Refusal::InvalidContentLength)
+    number.and_then(|text| text.parse().ok()).ok_or(Refusal::InvalidContentLength)
 }
 
 fn is_blank(byte: u8) -> bool {
@@ -300,36 +296,23 @@ impl Chunked {
             (Self::Size { value, line }, _) if byte.is_ascii_hexdigit() => {
                 let digit = char::from(byte).to_digit(16).unwrap_or(0);
                 let value = value.checked_mul(16).ok_or_else(malformed)? + u64::from(digit);
-                Self::Size {
-                    value,
-                    line: longer(line)?,
-                }
+                Self::Size { value, line: longer(line)? }
             }
-            (Self::Size { value, line: 1.. }, b'\r') => Self::SizeLineFeed { value },
-            (
-                Self::Size {
-                    value,
-                    line: line @ 1..,
-                },
-                b';',
-            ) => Self::Extension { value, line },
-            (Self::Extension { value, .. }, b'\r') => Self::SizeLineFeed { value },
-            (Self::Extension { value, line }, _) if byte != b'\n' => Self::Extension {
-                value,
-                line: longer(line)?,
-            },
-            (Self::SizeLineFeed { value: 0 }, b'\n') => Self::Trailer {
-                line: 0,
-                empty: true,
-            },
+            (Self::Size { value, line: 1.. } | Self::Extension { value, .. }, b'\r') => {
+                Self::SizeLineFeed { value }
+            }
+            (Self::Size { value, line: line @ 1.. }, b';') => Self::Extension { value, line },
+            (Self::Extension { value, line }, _) if byte != b'\n' => {
+                Self::Extension { value, line: longer(line)? }
+            }
+            (Self::SizeLineFeed { value: 0 }, b'\n') => Self::Trailer { line: 0, empty: true },
             (Self::SizeLineFeed { value }, b'\n') => Self::Data { remaining: value },
             (Self::DataReturn, b'\r') => Self::DataLineFeed,
             (Self::DataLineFeed, b'\n') => Self::Size { value: 0, line: 0 },
             (Self::Trailer { line, empty }, b'\r') => Self::TrailerLineFeed { line, empty },
-            (Self::Trailer { line, .. }, _) if byte != b'\n' => Self::Trailer {
-                line: longer(line)?,
-                empty: false,
-            },
+            (Self::Trailer { line, .. }, _) if byte != b'\n' => {
+                Self::Trailer { line: longer(line)?, empty: false }
+            }
             (Self::TrailerLineFeed { empty: true, .. }, b'\n') => return Ok(true),
             (Self::TrailerLineFeed { line, .. }, b'\n') => Self::Trailer { line, empty: true },
             _ => return Err(malformed()),
@@ -339,11 +322,7 @@ impl Chunked {
 }
 
 fn longer(line: u32) -> io::Result<u32> {
-    if line < CHUNK_LINE_BYTES_MAX {
-        Ok(line + 1)
-    } else {
-        Err(malformed())
-    }
+    if line < CHUNK_LINE_BYTES_MAX { Ok(line + 1) } else { Err(malformed()) }
 }
 
 fn malformed() -> io::Error {

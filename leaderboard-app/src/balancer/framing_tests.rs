@@ -26,10 +26,7 @@ impl AsyncRead for Pieces {
 
 /// What passes of the pieces, and the refusal.
 fn pass(pieces: Vec<Vec<u8>>) -> (io::Result<Vec<u8>>, Option<Refusal>) {
-    let pieces = pieces
-        .into_iter()
-        .filter(|piece| !piece.is_empty())
-        .collect();
+    let pieces = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
     let (mut gate, refusal) = StrictFraming::new(Pieces(pieces), 1024);
     let mut passed = Vec::new();
     let mut cx = Context::from_waker(Waker::noop());
@@ -59,64 +56,31 @@ fn a_doubtful_head_is_refused_by_name() {
     let with = |headers: &str| refused(&format!("POST / HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n"));
     assert_eq!(with("Content-Length: 0"), None);
     for (headers, refusal) in [
-        (
-            "Content-Length: 5\r\nContent-Length: 6",
-            Refusal::RepeatedContentLength,
-        ),
-        (
-            "Content-Length: 5\r\nContent-Length: 5",
-            Refusal::RepeatedContentLength,
-        ),
+        ("Content-Length: 5\r\nContent-Length: 6", Refusal::RepeatedContentLength),
+        ("Content-Length: 5\r\nContent-Length: 5", Refusal::RepeatedContentLength),
         ("Content-Length: 5, 5", Refusal::InvalidContentLength),
         ("Content-Length: +5", Refusal::InvalidContentLength),
         ("Content-Length: -5", Refusal::InvalidContentLength),
         ("Content-Length: 0x5", Refusal::InvalidContentLength),
         ("Content-Length:", Refusal::InvalidContentLength),
-        (
-            "Content-Length: 99999999999999999999",
-            Refusal::InvalidContentLength,
-        ),
-        (
-            "Content-Length: 5\r\nTransfer-Encoding: chunked",
-            Refusal::TwoFramings,
-        ),
-        (
-            "Transfer-Encoding: chunked\r\nContent-Length: 5",
-            Refusal::TwoFramings,
-        ),
-        (
-            "Transfer-Encoding: chunked\r\ncontent-length: 0",
-            Refusal::TwoFramings,
-        ),
-        (
-            "Transfer-Encoding: gzip, chunked",
-            Refusal::UnknownTransferEncoding,
-        ),
-        (
-            "Transfer-Encoding: identity",
-            Refusal::UnknownTransferEncoding,
-        ),
-        (
-            "Transfer-Encoding: xchunked",
-            Refusal::UnknownTransferEncoding,
-        ),
+        ("Content-Length: 99999999999999999999", Refusal::InvalidContentLength),
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked", Refusal::TwoFramings),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 5", Refusal::TwoFramings),
+        ("Transfer-Encoding: chunked\r\ncontent-length: 0", Refusal::TwoFramings),
+        ("Transfer-Encoding: gzip, chunked", Refusal::UnknownTransferEncoding),
+        ("Transfer-Encoding: identity", Refusal::UnknownTransferEncoding),
+        ("Transfer-Encoding: xchunked", Refusal::UnknownTransferEncoding),
         (
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
             Refusal::UnknownTransferEncoding,
         ),
-        (
-            "Transfer-Encoding:\x0bchunked",
-            Refusal::UnknownTransferEncoding,
-        ),
+        ("Transfer-Encoding:\x0bchunked", Refusal::UnknownTransferEncoding),
         ("Transfer-Encoding : chunked", Refusal::HeaderWithoutName),
         ("Content-Length : 5", Refusal::HeaderWithoutName),
         (": 5", Refusal::HeaderWithoutName),
         ("no colon", Refusal::HeaderWithoutName),
         ("X-Long: one\r\n two", Refusal::FoldedHeader),
-        (
-            "X-Long: one\r\n\tTransfer-Encoding: chunked",
-            Refusal::FoldedHeader,
-        ),
+        ("X-Long: one\r\n\tTransfer-Encoding: chunked", Refusal::FoldedHeader),
         ("X: one\nContent-Length: 5", Refusal::BareLineEnd),
         ("X: one\rContent-Length: 5", Refusal::BareLineEnd),
         ("X: one\r\r\nY: two", Refusal::BareLineEnd),
@@ -124,14 +88,8 @@ fn a_doubtful_head_is_refused_by_name() {
     ] {
         assert_eq!(with(headers), Some(refusal), "{headers:?}");
     }
-    assert_eq!(
-        refused("GET / HTTP/1.1\nHost: a\n\n"),
-        Some(Refusal::BareLineEnd)
-    );
-    assert_eq!(
-        refused("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-        Some(Refusal::BareLineEnd)
-    );
+    assert_eq!(refused("GET / HTTP/1.1\nHost: a\n\n"), Some(Refusal::BareLineEnd));
+    assert_eq!(refused("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), Some(Refusal::BareLineEnd));
     let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(1024));
     assert_eq!(refused(&long), Some(Refusal::HeadTooLarge));
 }
@@ -141,15 +99,9 @@ fn nothing_passes_behind_a_refusal() {
     let first = "GET /first HTTP/1.1\r\nHost: a\r\n\r\n";
     let bad = "POST /bad HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx";
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
-    let (passed, refusal) = pass(vec![
-        format!("{first}{bad}{smuggled}").into(),
-        smuggled.into(),
-    ]);
+    let (passed, refusal) = pass(vec![format!("{first}{bad}{smuggled}").into(), smuggled.into()]);
     assert_eq!(refusal, Some(Refusal::RepeatedContentLength));
-    assert_eq!(
-        passed.unwrap(),
-        [first.as_bytes(), REFUSED_REQUEST].concat()
-    );
+    assert_eq!(passed.unwrap(), [first.as_bytes(), REFUSED_REQUEST].concat());
 }
 
 #[test]
@@ -168,11 +120,7 @@ fn a_malformed_chunked_body_ends_the_connection() {
     ] {
         let bytes = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
         let (passed, _) = pass(vec![bytes.into_bytes()]);
-        assert_eq!(
-            passed.unwrap_err().kind(),
-            io::ErrorKind::InvalidData,
-            "{body:?}"
-        );
+        assert_eq!(passed.unwrap_err().kind(), io::ErrorKind::InvalidData, "{body:?}");
     }
 }
 
@@ -196,16 +144,12 @@ fn clean_request() -> impl Strategy<Value = Vec<u8>> {
             bytes
         }),
     ];
-    (
-        "(\r\n){0,2}",
-        "/[a-z:]{0,20}",
-        "([A-Za-z-]{1,8}x: [ -~]{0,20}\r\n){0,4}",
-        body,
-    )
-        .prop_map(|(blank, path, headers, body)| {
+    ("(\r\n){0,2}", "/[a-z:]{0,20}", "([A-Za-z-]{1,8}x: [ -~]{0,20}\r\n){0,4}", body).prop_map(
+        |(blank, path, headers, body)| {
             let head = format!("{blank}POST {path} HTTP/1.1\r\nHost: a\r\n{headers}");
             [head.into_bytes(), body].concat()
-        })
+        },
+    )
 }
 
 /// The same bytes in pieces that end at these places (in thousandths of the whole).
@@ -213,11 +157,7 @@ fn cut(bytes: &[u8], mut places: Vec<usize>) -> Vec<Vec<u8>> {
     places.sort_unstable();
     let mut pieces = Vec::new();
     let mut from = 0;
-    for to in places
-        .into_iter()
-        .map(|place| bytes.len() * place / 1000)
-        .chain([bytes.len()])
-    {
+    for to in places.into_iter().map(|place| bytes.len() * place / 1000).chain([bytes.len()]) {
         pieces.push(bytes[from..to].to_vec());
         from = to;
     }

@@ -20,16 +20,8 @@ pub(super) struct Nodes {
 
 impl Nodes {
     pub(super) fn new(addresses: &[NodeAddress]) -> Self {
-        let all = addresses
-            .iter()
-            .cloned()
-            .map(Node::new)
-            .map(Arc::new)
-            .collect();
-        Self {
-            all,
-            turn: AtomicUsize::new(0),
-        }
+        let all = addresses.iter().cloned().map(Node::new).map(Arc::new).collect();
+        Self { all, turn: AtomicUsize::new(0) }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Node>> {
@@ -74,11 +66,7 @@ struct Health {
 impl Node {
     /// A node that nobody has tried yet is taken for healthy: the first request finds out.
     fn new(address: NodeAddress) -> Self {
-        let health = Health {
-            healthy: true,
-            since: Instant::now(),
-            last_error: None,
-        };
+        let health = Health { healthy: true, since: Instant::now(), last_error: None };
         Self {
             address,
             health: Mutex::new(health),
@@ -137,11 +125,7 @@ impl Node {
 
     /// A copy of everything, for status.
     pub(super) fn snapshot(&self) -> NodeSnapshot {
-        let Health {
-            healthy,
-            since,
-            last_error,
-        } = self.health().clone();
+        let Health { healthy, since, last_error } = self.health().clone();
         NodeSnapshot {
             healthy,
             since: since.elapsed(),
@@ -199,9 +183,7 @@ mod tests {
     }
 
     fn first_choices(nodes: &Nodes, rounds: usize) -> Vec<String> {
-        (0..rounds)
-            .map(|_| nodes.round()[0].address().to_string())
-            .collect()
+        (0..rounds).map(|_| nodes.round()[0].address().to_string()).collect()
     }
 
     #[test]
@@ -209,13 +191,7 @@ mod tests {
         let nodes = nodes(3);
         let choices = first_choices(&nodes, 300);
         for node in nodes.iter() {
-            assert_eq!(
-                choices
-                    .iter()
-                    .filter(|c| *c == node.address().as_str())
-                    .count(),
-                100
-            );
+            assert_eq!(choices.iter().filter(|c| *c == node.address().as_str()).count(), 100);
         }
         nodes.all[1].mark_down("refused");
         let choices = first_choices(&nodes, 300);

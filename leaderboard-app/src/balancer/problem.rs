@@ -128,12 +128,7 @@ struct Document<'a> {
 impl Problem {
     /// A refusal of something that certainly had no effect.
     pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self {
-            kind,
-            detail: detail.into(),
-            outcome: Outcome::NotApplied,
-            close: false,
-        }
+        Self { kind, detail: detail.into(), outcome: Outcome::NotApplied, close: false }
     }
 
     /// The same, but a node may have acted on the request.
@@ -143,18 +138,14 @@ impl Problem {
 
     /// The same, but the connection is closed after it.
     pub(super) fn closing(self) -> Self {
-        Self {
-            close: true,
-            ..self
-        }
+        Self { close: true, ..self }
     }
 
     fn retry(&self) -> Retry {
         match self.outcome {
-            Outcome::Applied => Retry::Never,
             Outcome::Unknown => Retry::SameKeyOnly,
             Outcome::NotApplied if self.kind.passes() => Retry::Safe,
-            Outcome::NotApplied => Retry::Never,
+            Outcome::NotApplied | Outcome::Applied => Retry::Never,
         }
     }
 
@@ -175,10 +166,7 @@ impl Problem {
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = self.kind.status();
         let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.kind.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

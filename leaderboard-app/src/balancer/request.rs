@@ -140,9 +140,7 @@ pub(super) async fn admit(
 /// What the parser lets pass and a gateway must not: no path to forward, no single host.
 fn check_head(parts: &request::Parts) -> Result<(PathAndQuery, Option<HeaderValue>), Problem> {
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
-        let kind = Kind::MethodNotAllowed {
-            allow: ALLOWED_METHODS,
-        };
+        let kind = Kind::MethodNotAllowed { allow: ALLOWED_METHODS };
         return Err(Problem::new(kind, format!("{} is not forwarded", parts.method)).closing());
     }
     let malformed = |detail| Problem::new(Kind::MalformedRequest, detail).closing();
@@ -152,19 +150,14 @@ fn check_head(parts: &request::Parts) -> Result<(PathAndQuery, Option<HeaderValu
         return Err(malformed("a request has exactly one Host header"));
     }
     // In a target like `http://host/path` the host overrides the header (RFC 9112 §3.2.2).
-    let target_host = parts
-        .uri
-        .authority()
-        .map(|host| HeaderValue::from_str(host.as_str()));
+    let target_host = parts.uri.authority().map(|host| HeaderValue::from_str(host.as_str()));
     let host = match target_host {
         Some(host) => Some(host.map_err(|_| malformed("the target's host is malformed"))?),
         None => host.cloned(),
     };
     match parts.uri.path_and_query() {
         Some(target) if target.as_str().starts_with('/') => Ok((target.clone(), host)),
-        _ => Err(malformed(
-            "the target of a request is a path, as in /top_n_scores?n=10",
-        )),
+        _ => Err(malformed("the target of a request is a path, as in /top_n_scores?n=10")),
     }
 }
 
@@ -181,13 +174,8 @@ fn asked_timeout(headers: &HeaderMap) -> Asked {
     match (values.next(), values.next()) {
         (None, _) => Asked::Nothing,
         (Some(value), None) => {
-            let limit = value
-                .to_str()
-                .ok()
-                .and_then(|text| parse_duration(text.trim()));
-            limit
-                .filter(|limit| !limit.is_zero())
-                .map_or(Asked::Nonsense, Asked::For)
+            let limit = value.to_str().ok().and_then(|text| parse_duration(text.trim()));
+            limit.filter(|limit| !limit.is_zero()).map_or(Asked::Nonsense, Asked::For)
         }
         (Some(_), Some(_)) => Asked::Nonsense,
     }
@@ -200,11 +188,8 @@ async fn read_body(
     lease: &mut Lease,
 ) -> Result<Bytes, Problem> {
     let too_large = || {
-        Problem::new(
-            Kind::BodyTooLarge,
-            format!("a request body has at most {max} bytes"),
-        )
-        .closing()
+        Problem::new(Kind::BodyTooLarge, format!("a request body has at most {max} bytes"))
+            .closing()
     };
     if body.size_hint().lower() > max as u64 {
         // Who waits for `100 Continue` has sent nothing that would have to be discarded.
@@ -288,10 +273,7 @@ fn add_origin(headers: &mut HeaderMap, client: IpAddr, host: Option<HeaderValue>
 fn new_key() -> Result<HeaderValue, Problem> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| {
-        Problem::new(
-            Kind::Internal,
-            format!("the operating system has no random bytes: {error}"),
-        )
+        Problem::new(Kind::Internal, format!("the operating system has no random bytes: {error}"))
     })?;
     let key = format!("lb-{:032x}", u128::from_be_bytes(random));
     Ok(HeaderValue::from_str(&key).expect("hexadecimal digits"))
@@ -306,10 +288,7 @@ pub(super) struct Bodies {
 
 impl Bodies {
     pub(super) fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self {
-            held: AtomicUsize::new(0),
-            bytes_max,
-        })
+        Arc::new(Self { held: AtomicUsize::new(0), bytes_max })
     }
 }
 
@@ -358,10 +337,7 @@ mod tests {
             headers.append(name, value.parse().unwrap());
         }
         remove_hop_by_hop(&mut headers);
-        assert_eq!(
-            headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
-            ["x-kept"]
-        );
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
     }
 
     #[test]
@@ -382,14 +358,10 @@ mod tests {
 
     #[test]
     fn keys_differ_and_are_long_enough() {
-        let keys: std::collections::HashSet<_> = (0..1000)
-            .map(|_| new_key().unwrap().to_str().unwrap().to_owned())
-            .collect();
+        let keys: std::collections::HashSet<_> =
+            (0..1000).map(|_| new_key().unwrap().to_str().unwrap().to_owned()).collect();
         assert_eq!(keys.len(), 1000);
-        assert!(
-            keys.iter()
-                .all(|key| key.len() == 35 && key.starts_with("lb-"))
-        );
+        assert!(keys.iter().all(|key| key.len() == 35 && key.starts_with("lb-")));
     }
 
     #[test]

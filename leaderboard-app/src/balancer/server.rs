@@ -22,11 +22,12 @@ use tracing::{debug, warn};
 
 use super::client::NodeClient;
 use super::config::BalancerConfig;
-use super::forward::{Forwarder, ReplyBody};
+use super::forward::Forwarder;
 use super::framing::{REFUSED_TARGET, Refusal, StrictFraming};
 use super::health;
 use super::nodes::Nodes;
 use super::problem::{Kind, Problem};
+use super::reply::ReplyBody;
 use super::request::{self, Bodies};
 use super::status::{Counted, PREFIX, Status};
 
@@ -53,11 +54,7 @@ pub(super) async fn serve(
     // Dropping the set at the end stops the probes.
     let mut probes = JoinSet::new();
     for node in nodes.iter() {
-        probes.spawn(health::probe(
-            Arc::clone(node),
-            client.clone(),
-            config.clone(),
-        ));
+        probes.spawn(health::probe(Arc::clone(node), client.clone(), config.clone()));
     }
     let shared = Arc::new(Shared {
         forwarder: Forwarder::new(nodes, client, config.try_timeout),
@@ -72,15 +69,9 @@ pub(super) async fn serve(
         () = shutdown => {}
     }
     drop(listener);
-    if timeout(shared.config.drain_timeout, graceful.shutdown())
-        .await
-        .is_err()
-    {
+    if timeout(shared.config.drain_timeout, graceful.shutdown()).await.is_err() {
         let cut = connections.len();
-        warn!(
-            cut,
-            "requests were still in flight at the end of the drain timeout"
-        );
+        warn!(cut, "requests were still in flight at the end of the drain timeout");
     }
     connections.shutdown().await;
 }
@@ -94,22 +85,13 @@ async fn accept(
 ) {
     let places = Arc::new(Semaphore::new(shared.config.connections_max as usize));
     loop {
-        let place = Arc::clone(&places)
-            .acquire_owned()
-            .await
-            .expect("never closed");
+        let place = Arc::clone(&places).acquire_owned().await.expect("never closed");
         // What has ended is forgotten before more begins, so the set stays bounded.
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, client)) => {
                 let watcher = graceful.watcher();
-                connections.spawn(connection(
-                    Arc::clone(shared),
-                    stream,
-                    client,
-                    watcher,
-                    place,
-                ));
+                connections.spawn(connection(Arc::clone(shared), stream, client, watcher, place));
             }
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
@@ -159,15 +141,10 @@ async fn answer(
             Refusal::HeadTooLarge => Kind::HeadTooLarge,
             _ => Kind::MalformedRequest,
         };
-        return Problem::new(kind, refusal.to_string())
-            .closing()
-            .response()
-            .map(ReplyBody::from);
+        return Problem::new(kind, refusal.to_string()).closing().response().map(ReplyBody::from);
     }
     if path.starts_with(PREFIX) {
-        let answer = shared
-            .status
-            .answer(request.method(), path, &shared.forwarder);
+        let answer = shared.status.answer(request.method(), path, &shared.forwarder);
         return answer.await.map(ReplyBody::from);
     }
     counters.requests.fetch_add(1, Ordering::Relaxed);

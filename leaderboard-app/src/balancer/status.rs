@@ -129,11 +129,7 @@ impl Status {
             in_flight: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
         };
-        Self {
-            counters,
-            probe_timeout: config.probe_timeout,
-            overview: Mutex::new(None),
-        }
+        Self { counters, probe_timeout: config.probe_timeout, overview: Mutex::new(None) }
     }
 
     pub(super) fn counters(&self) -> &Counters {
@@ -175,10 +171,7 @@ impl Status {
                 last_error: now.last_error,
             }
         });
-        let document = StatusDocument {
-            nodes: nodes.collect(),
-            balancer: self.own(forwarder),
-        };
+        let document = StatusDocument { nodes: nodes.collect(), balancer: self.own(forwarder) };
         encode(&document)
     }
 
@@ -186,10 +179,10 @@ impl Status {
     /// and shares it.
     async fn overview(&self, forwarder: &Forwarder) -> Bytes {
         let mut last = self.overview.lock().await;
-        if let Some((made, overview)) = &*last {
-            if made.elapsed() < OVERVIEW_AGE_MAX {
-                return overview.clone();
-            }
+        if let Some((made, overview)) = &*last
+            && made.elapsed() < OVERVIEW_AGE_MAX
+        {
+            return overview.clone();
         }
         let mut asked = JoinSet::new();
         for (index, node) in forwarder.nodes().iter().enumerate() {
@@ -210,10 +203,7 @@ impl Status {
                 cluster: said.ok(),
             }
         });
-        let overview = Overview {
-            nodes: nodes.collect(),
-            balancer: self.own(forwarder),
-        };
+        let overview = Overview { nodes: nodes.collect(), balancer: self.own(forwarder) };
         let overview = encode(&overview);
         *last = Some((Instant::now(), overview.clone()));
         overview
@@ -242,19 +232,12 @@ async fn describe_itself(
     limit: Duration,
 ) -> Result<Value, String> {
     let asking = async {
-        let answer = client
-            .get(node, "/v1/cluster")
-            .await
-            .map_err(|error| describe(&error))?;
+        let answer = client.get(node, "/v1/cluster").await.map_err(|error| describe(&error))?;
         if answer.status() != StatusCode::OK {
             return Err(format!("/v1/cluster was answered with {}", answer.status()));
         }
-        let body = Limited::new(answer.into_body(), DESCRIPTION_BYTES_MAX)
-            .collect()
-            .await;
-        let body = body
-            .map_err(|error| format!("/v1/cluster broke off: {error}"))?
-            .to_bytes();
+        let body = Limited::new(answer.into_body(), DESCRIPTION_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| format!("/v1/cluster broke off: {error}"))?.to_bytes();
         serde_json::from_slice(&body).map_err(|error| format!("/v1/cluster is not JSON: {error}"))
     };
     let answered = timeout(limit, asking).await;
@@ -270,9 +253,7 @@ fn json(body: Bytes) -> Response<Bytes> {
 }
 
 fn encode(document: &impl Serialize) -> Bytes {
-    serde_json::to_vec(document)
-        .expect("only plain fields and string keys")
-        .into()
+    serde_json::to_vec(document).expect("only plain fields and string keys").into()
 }
 
 fn milliseconds(duration: Duration) -> u64 {
