@@ -31,9 +31,12 @@ use super::problem::{Kind, Outcome, Problem, Retry};
 use super::reply::ReplyBody;
 use super::request::{ClientRequest, IDEMPOTENCY_KEY, REQUEST_TIMEOUT, remove_hop_by_hop};
 
-/// Rounds over the nodes when none of them says anything; those that refuse are asked on until the
-/// deadline.
-const SILENT_ROUNDS_MAX: u32 = 2;
+/// Rounds over the nodes when none of them can be hoped to answer soon. Nodes that are in the middle
+/// of an election, say, are asked on until the deadline.
+const HOPELESS_ROUNDS_MAX: u32 = 2;
+
+/// The one refusal that more tries make worse.
+const OVERLOADED: &str = "overloaded";
 
 /// The pause after a round, doubled each time up to the second value. An election with the default
 /// timeouts takes a few hundred milliseconds.
@@ -79,11 +82,14 @@ enum Tried {
 struct Refused {
     response: Response<ReplyBody>,
     outcome: Outcome,
+    /// The reason may be gone in a moment.
+    passing: bool,
 }
 
 /// The words of a node's problem document that decide what comes next.
 #[derive(Deserialize)]
 struct Verdict {
+    code: String,
     outcome: Outcome,
     retry: Retry,
 }
@@ -161,7 +167,7 @@ impl Forwarder {
             Tried::Refused(refused) => {
                 history.may_be_applied |=
                     request.is_write() && refused.outcome != Outcome::NotApplied;
-                history.refused_this_round = true;
+                history.hope_this_round |= refused.passing;
                 history.last_refusal = Some(refused);
                 &self.retries.refused
             }
@@ -223,8 +229,8 @@ impl Forwarder {
 struct History {
     rounds: u32,
     tries: u32,
-    /// A node has answered in this round, if only to refuse.
-    refused_this_round: bool,
+    /// A node has refused in this round for a reason that may be gone in a moment.
+    hope_this_round: bool,
     /// A node may have acted on this write.
     may_be_applied: bool,
     deadline_passed: bool,
@@ -233,11 +239,10 @@ struct History {
 }
 
 impl History {
-    /// Ends a round. Nodes that refuse are in the middle of an election, say, and are worth asking
-    /// again; nodes that say nothing are gone.
+    /// Ends a round.
     fn another_round_may_help(&mut self) -> bool {
         self.rounds += 1;
-        std::mem::take(&mut self.refused_this_round) || self.rounds < SILENT_ROUNDS_MAX
+        std::mem::take(&mut self.hope_this_round) || self.rounds < HOPELESS_ROUNDS_MAX
     }
 
     fn pause(&self) -> Duration {
@@ -307,12 +312,15 @@ async fn understand(answer: Response<Incoming>, request: &ClientRequest) -> Trie
     };
     let verdict = serde_json::from_slice::<Verdict>(&body).ok();
     let response = Response::from_parts(head, ReplyBody::from(body));
+    let repairable = |retry| match retry {
+        Retry::Safe => true,
+        Retry::SameKeyOnly => request.may_be_sent_twice(),
+        Retry::Never => false,
+    };
     match verdict {
-        Some(Verdict { outcome, retry: Retry::Safe }) => {
-            Tried::Refused(Refused { response, outcome })
-        }
-        Some(Verdict { outcome, retry: Retry::SameKeyOnly }) if request.may_be_sent_twice() => {
-            Tried::Refused(Refused { response, outcome })
+        Some(Verdict { code, outcome, retry }) if repairable(retry) => {
+            let passing = code != OVERLOADED;
+            Tried::Refused(Refused { response, outcome, passing })
         }
         _ => Tried::Answered(response),
     }

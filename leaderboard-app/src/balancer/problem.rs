@@ -30,61 +30,65 @@ pub(super) enum Retry {
 }
 
 /// One kind of refusal. The status and the code belong together for ever; the detail is for people.
+/// Where a node refuses for the same reason, the word is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    BodyTimeout,
+    SlowRequest,
     BodyTooLarge,
     DeadlinePassed,
     HeadTooLarge,
+    IncompleteBody,
     Internal,
     MalformedRequest,
     MethodNotAllowed { allow: &'static str },
     NoNodeReachable,
-    NotFound,
+    UnknownPath,
     Overloaded,
 }
 
 impl Kind {
     fn status(self) -> StatusCode {
         match self {
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::SlowRequest => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::DeadlinePassed => StatusCode::GATEWAY_TIMEOUT,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::IncompleteBody | Self::MalformedRequest => StatusCode::BAD_REQUEST,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::MalformedRequest => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoNodeReachable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::UnknownPath => StatusCode::NOT_FOUND,
         }
     }
 
     fn code(self) -> &'static str {
         match self {
-            Self::BodyTimeout => "body_timeout",
+            Self::SlowRequest => "slow_request",
             Self::BodyTooLarge => "body_too_large",
             Self::DeadlinePassed => "deadline_passed",
             Self::HeadTooLarge => "head_too_large",
+            Self::IncompleteBody => "incomplete_body",
             Self::Internal => "internal",
             Self::MalformedRequest => "malformed_request",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::NoNodeReachable => "no_node_reachable",
-            Self::NotFound => "not_found",
+            Self::UnknownPath => "unknown_path",
             Self::Overloaded => "overloaded",
         }
     }
 
     fn title(self) -> &'static str {
         match self {
-            Self::BodyTimeout => "The request body took too long to arrive",
-            Self::BodyTooLarge => "The request body is too large",
+            Self::SlowRequest => "The body came too slowly",
+            Self::BodyTooLarge => "The body is too large",
             Self::DeadlinePassed => "No node answered in time",
             Self::HeadTooLarge => "The request's headers are too large",
-            Self::Internal => "The balancer failed",
+            Self::IncompleteBody => "The body broke off",
+            Self::Internal => "The balancer made a mistake",
             Self::MalformedRequest => "The request is malformed",
-            Self::MethodNotAllowed { .. } => "The method is not allowed here",
+            Self::MethodNotAllowed { .. } => "This path does not know this method",
             Self::NoNodeReachable => "No node can be reached",
-            Self::NotFound => "There is nothing here",
+            Self::UnknownPath => "There is nothing at this path",
             Self::Overloaded => "The balancer holds too many requests",
         }
     }
@@ -93,7 +97,7 @@ impl Kind {
     fn passes(self) -> bool {
         matches!(
             self,
-            Self::BodyTimeout
+            Self::SlowRequest
                 | Self::DeadlinePassed
                 | Self::Internal
                 | Self::NoNodeReachable
@@ -153,7 +157,7 @@ impl Problem {
     pub(super) fn response(&self) -> Response<Bytes> {
         let code = self.kind.code();
         let document = Document {
-            r#type: format!("/docs/errors#{code}"),
+            r#type: format!("/docs/errors.md#{code}"),
             title: self.kind.title(),
             status: self.kind.status().as_u16(),
             detail: &self.detail,

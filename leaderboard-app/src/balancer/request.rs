@@ -108,7 +108,7 @@ pub(super) async fn admit(
         Ok(body) => body?,
         Err(_) => {
             let detail = format!("the body did not arrive within {limit:?}");
-            return Err(Problem::new(Kind::BodyTimeout, detail).closing());
+            return Err(Problem::new(Kind::SlowRequest, detail).closing());
         }
     };
 
@@ -202,7 +202,7 @@ async fn read_body(
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             let detail = format!("the body is malformed or broke off: {error}");
-            Problem::new(Kind::MalformedRequest, detail).closing()
+            Problem::new(Kind::IncompleteBody, detail).closing()
         })?;
         // Trailers concern nobody here.
         let Ok(data) = frame.into_data() else {

@@ -153,7 +153,7 @@ impl Status {
             "/lb/cluster" => json(self.overview(forwarder).await),
             _ => {
                 let detail = "below /lb/ there are /lb/status and /lb/cluster";
-                Problem::new(Kind::NotFound, detail).response()
+                Problem::new(Kind::UnknownPath, detail).response()
             }
         }
     }

@@ -81,7 +81,11 @@ impl Act {
     }
 
     pub(crate) fn problem(status: u16, outcome: &str, retry: &str) -> Self {
-        let problem = json!({"status": status, "code": "x", "outcome": outcome, "retry": retry});
+        Self::problem_with_code("x", status, outcome, retry)
+    }
+
+    pub(crate) fn problem_with_code(code: &str, status: u16, outcome: &str, retry: &str) -> Self {
+        let problem = json!({"status": status, "code": code, "outcome": outcome, "retry": retry});
         let response = Response::builder()
             .status(status)
             .header("content-type", "application/problem+json")

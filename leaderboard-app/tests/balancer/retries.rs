@@ -191,6 +191,16 @@ async fn without_an_election_the_nodes_own_words_are_handed_on() {
 }
 
 #[tokio::test]
+async fn overload_is_not_made_worse() {
+    let overloaded = |_: &_| Act::problem_with_code("overloaded", 503, "not_applied", "safe");
+    let nodes = [Node::start(overloaded).await, Node::start(overloaded).await];
+    let front = Front::before(&nodes.each_ref()).await;
+    let reply = front.post("/add_vote", "{}").await;
+    assert_eq!((reply.status, reply.json()["code"].as_str()), (503, Some("overloaded")));
+    assert!(nodes.iter().all(|node| node.seen().len() <= 2));
+}
+
+#[tokio::test]
 async fn certainty_is_not_regained_by_a_later_refusal() {
     // The first try may be applied; that the second was not says nothing about the first.
     for (status, retry) in [(503, "safe"), (503, "never"), (429, "safe"), (500, "safe")] {

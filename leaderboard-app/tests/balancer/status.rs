@@ -87,8 +87,8 @@ async fn status_counts_what_happened() {
 async fn what_is_not_there_is_said_as_a_problem() {
     let node = Node::named("a").await;
     let front = Front::before(&[&node]).await;
-    front.get("/lb/nothing").await.assert_problem(404, "not_found", "not_applied", "never");
-    front.get("/lb/refused").await.assert_problem(404, "not_found", "not_applied", "never");
+    front.get("/lb/nothing").await.assert_problem(404, "unknown_path", "not_applied", "never");
+    front.get("/lb/refused").await.assert_problem(404, "unknown_path", "not_applied", "never");
     let reply = front.post("/lb/status", "").await;
     reply.assert_problem(405, "method_not_allowed", "not_applied", "never");
     assert_eq!(reply.header("allow"), Some("GET, HEAD"));
