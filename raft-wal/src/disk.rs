@@ -1,0 +1,171 @@
+//! What the log needs from a disk: one flat directory of files.
+//!
+//! The shipping implementation is [`FileDisk`](crate::FileDisk); the simulated one is
+//! [`sim::SimDisk`](crate::sim::SimDisk). The same log runs over both.
+
+use std::io;
+
+use crate::error::DiskError;
+
+/// One directory, as seen by one process at a time.
+///
+/// Data and names become durable apart: a file's bytes by [`DiskFile::sync`], its name by
+/// [`Disk::sync_directory`]. Implementations translate nothing and retry nothing.
+pub trait Disk: Send + Sync {
+    /// The names of all files, in any order.
+    ///
+    /// # Errors
+    /// Those of the operating system, as in all methods.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// A new, empty file for reading and writing. It is an error if the name is taken.
+    ///
+    /// # Errors
+    /// As above.
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+
+    /// An existing file for reading.
+    ///
+    /// # Errors
+    /// As above.
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Gives a file another name, atomically; a file that has that name already is replaced.
+    ///
+    /// # Errors
+    /// As above.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// As above.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes durable which names exist and what they refer to.
+    ///
+    /// # Errors
+    /// As above. After an error nothing is known about any name changed since the last success.
+    fn sync_directory(&self) -> io::Result<()>;
+
+    /// An unpredictable number; in a simulation one from its seed.
+    ///
+    /// # Errors
+    /// As above.
+    fn random(&self) -> io::Result<u64>;
+}
+
+/// One open file.
+pub trait DiskFile: Send {
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// Those of the operating system, as in all methods.
+    fn bytes(&self) -> io::Result<u64>;
+
+    /// Reads some bytes at this offset; 0 at the end of the file.
+    ///
+    /// # Errors
+    /// As above.
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes some of these bytes at this offset, at least one, and says how many.
+    ///
+    /// # Errors
+    /// As above.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Makes everything written so far durable, and as much metadata as is needed to read it.
+    ///
+    /// # Errors
+    /// As above. After an error nothing is known about any byte written since the last success, and
+    /// asking again proves nothing: Linux marks the lost pages clean and then reports success.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A file with its name, so that errors can tell it.
+pub(crate) struct NamedFile {
+    pub(crate) name: String,
+    file: Box<dyn DiskFile>,
+}
+
+impl NamedFile {
+    pub(crate) fn create(disk: &dyn Disk, name: String) -> Result<Self, DiskError> {
+        let file = disk.create(&name).map_err(DiskError::of("create", &name))?;
+        Ok(Self { name, file })
+    }
+
+    /// The first bytes of the file `name`, at most `bytes_max` of them: no length is believed blindly.
+    /// With them the length of the whole.
+    pub(crate) fn read(
+        disk: &dyn Disk,
+        name: &str,
+        bytes_max: u64,
+    ) -> Result<(Vec<u8>, u64), DiskError> {
+        let result = disk.open(name).and_then(|file| {
+            let bytes = file.bytes()?;
+            let wanted = usize::try_from(bytes.min(bytes_max)).map_err(io::Error::other)?;
+            let mut content = vec![0; wanted];
+            read_all(file.as_ref(), &mut content)?;
+            Ok((content, bytes))
+        });
+        result.map_err(DiskError::of("read", name))
+    }
+
+    /// Writes all of `bytes`, in as many steps as the system makes of it.
+    pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
+        write_all(self.file.as_ref(), bytes, offset).map_err(DiskError::of("write", &self.name))
+    }
+
+    pub(crate) fn sync(&self) -> Result<(), DiskError> {
+        self.file.sync().map_err(DiskError::of("sync", &self.name))
+    }
+
+    pub(crate) fn rename(&mut self, disk: &dyn Disk, to: String) -> Result<(), DiskError> {
+        disk.rename(&self.name, &to).map_err(DiskError::of("rename", &self.name))?;
+        self.name = to;
+        Ok(())
+    }
+}
+
+pub(crate) fn sync_directory(disk: &dyn Disk) -> Result<(), DiskError> {
+    disk.sync_directory().map_err(DiskError::of("sync", "the directory"))
+}
+
+pub(crate) fn remove(disk: &dyn Disk, name: &str) -> Result<(), DiskError> {
+    disk.remove(name).map_err(DiskError::of("remove", name))
+}
+
+pub(crate) fn random(disk: &dyn Disk) -> Result<u64, DiskError> {
+    disk.random().map_err(DiskError::of("draw", "a random number"))
+}
+
+/// A write may be short without being an error: the rest is asked for again. An interruption wrote
+/// nothing. Anything else ends it: whether a failed write arrived is unknown.
+fn write_all(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write_at(bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                bytes = &bytes[written.min(bytes.len())..];
+                offset += written as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn read_all(file: &dyn DiskFile, into: &mut [u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < into.len() {
+        match file.read_at(&mut into[done..], done as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => done += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

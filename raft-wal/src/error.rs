@@ -1,0 +1,207 @@
+//! What can go wrong, each with what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use raft_core::NodeId;
+
+use crate::format::FORMAT_VERSION;
+
+/// An operation on a file that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {file}: {source}")]
+pub(crate) struct DiskError {
+    doing: &'static str,
+    file: String,
+    source: io::Error,
+}
+
+impl DiskError {
+    /// Completes an error of the operating system with what was being done to which file.
+    pub(crate) fn of(doing: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self + use<> {
+        let file = file.to_owned();
+        move |source| Self { doing, file, source }
+    }
+}
+
+/// Why a log takes no more writes. Whatever was not acknowledged before may be on disk or not.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WalError {
+    /// The disk failed. Nothing is tried again: after a failed sync the system forgets what it could
+    /// not write and reports success the next time. End the process; recovery reads what is there.
+    #[error(
+        "the log's disk failed, end this process and check the disk: cannot {doing} {file}: {source}"
+    )]
+    Disk {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file of the directory.
+        file: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A write does not continue the log: a bug in whoever handed it out, not a fault of the disk.
+    /// Nothing of it was written.
+    #[error("a write was refused, this is a bug in its producer: {reason}")]
+    Refused {
+        /// The rule that it breaks.
+        reason: String,
+    },
+    /// The log failed before, and told why then.
+    #[error("the log failed earlier and takes no more writes; restart the process")]
+    Poisoned,
+    /// The writer thread panicked; its panic message says why.
+    #[error("the log's writer thread panicked; restart the process")]
+    WriterPanicked,
+}
+
+impl From<DiskError> for WalError {
+    fn from(error: DiskError) -> Self {
+        let DiskError { doing, file, source } = error;
+        Self::Disk { doing, file, source }
+    }
+}
+
+/// Why a directory could not be opened. Nothing in it was changed, except that leftover temporary
+/// files of an earlier run may be gone.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process, or another part of this one, has it open.
+    #[error(
+        "the log directory {} is in use by another process: stop that one, or give this node a \
+         directory of its own", dir.display()
+    )]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// It belongs to another node, or to a node of another cluster.
+    #[error(
+        "the log directory {} belongs to {found_node} of the cluster {found_cluster:?}, not to \
+         {node} of {cluster:?}: correct the configuration, or choose another directory",
+        dir.display()
+    )]
+    ForeignDirectory {
+        /// The directory.
+        dir: PathBuf,
+        /// The cluster in its identity.
+        found_cluster: String,
+        /// The node in its identity.
+        found_node: NodeId,
+        /// The cluster in the configuration.
+        cluster: String,
+        /// The node in the configuration.
+        node: NodeId,
+    },
+    /// Something that was durable is damaged or missing. To go on without it could break promises
+    /// that this node made to others, so it does not.
+    #[error("the log is corrupt: {file} at offset {offset}: {what}; {advice}")]
+    Corrupt {
+        /// The file in the directory.
+        file: String,
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// It was written by another version of this library.
+    #[error(
+        "{file} has the format version {found}, this program reads version {FORMAT_VERSION}: start \
+         the program version that wrote it, or see the upgrade notes"
+    )]
+    UnsupportedVersion {
+        /// The file in the directory.
+        file: String,
+        /// The version that it says it has.
+        found: u32,
+    },
+    /// The disk failed, or the directory cannot be used (permissions, space, no directory).
+    #[error("cannot {doing} {file}: {source}; check the disk and the permissions")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        file: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The configuration makes no sense; nothing was touched.
+    #[error("log configuration: {reason}")]
+    BadConfig {
+        /// What to change.
+        reason: String,
+    },
+}
+
+/// How an [`OpenError`] is to be taken by whoever runs the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenErrorKind {
+    /// Refused for safety: somebody has to look. Starting again changes nothing.
+    SafetyRefusal,
+    /// The disk or the system failed.
+    DiskFailure,
+    /// The configuration has to be corrected.
+    Misconfigured,
+}
+
+impl OpenError {
+    /// How to take it: a refusal for safety, a disk failure or a wrong configuration.
+    #[must_use]
+    pub fn kind(&self) -> OpenErrorKind {
+        match self {
+            Self::Locked { .. }
+            | Self::ForeignDirectory { .. }
+            | Self::Corrupt { .. }
+            | Self::UnsupportedVersion { .. } => OpenErrorKind::SafetyRefusal,
+            Self::Io { .. } => OpenErrorKind::DiskFailure,
+            Self::BadConfig { .. } => OpenErrorKind::Misconfigured,
+        }
+    }
+
+    /// Is it a refusal for safety, as against a failure or a wrong configuration?
+    #[must_use]
+    pub fn is_safety_refusal(&self) -> bool {
+        self.kind() == OpenErrorKind::SafetyRefusal
+    }
+
+    /// Did the disk or the system fail?
+    #[must_use]
+    pub fn is_disk_failure(&self) -> bool {
+        self.kind() == OpenErrorKind::DiskFailure
+    }
+
+    pub(crate) fn corrupt(file: &str, offset: u64, what: impl Into<String>) -> Self {
+        Self::Corrupt {
+            file: file.to_owned(),
+            offset,
+            what: what.into(),
+            advice: "do not edit or delete files here: keep a copy of the directory, remove this \
+                     node from the cluster and add it again with a new number and an empty \
+                     directory, so that the others bring it up to date",
+        }
+    }
+}
+
+impl From<DiskError> for OpenError {
+    fn from(error: DiskError) -> Self {
+        let DiskError { doing, file, source } = error;
+        Self::Io { doing, file, source }
+    }
+}
+
+impl From<WalError> for OpenError {
+    fn from(error: WalError) -> Self {
+        match error {
+            WalError::Disk { doing, file, source } => Self::Io { doing, file, source },
+            other => Self::Io {
+                doing: "write",
+                file: "the log".to_owned(),
+                source: io::Error::other(other),
+            },
+        }
+    }
+}

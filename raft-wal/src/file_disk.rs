@@ -1,0 +1,161 @@
+//! The real disk: a directory of this machine, locked against other processes.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::disk::{Disk, DiskFile};
+use crate::error::{DiskError, OpenError};
+
+/// The file whose lock keeps a second process away. It is empty and never removed.
+pub(crate) const LOCK_FILE: &str = "LOCK";
+
+/// A directory of real files.
+///
+/// It holds an exclusive `flock` on `LOCK` as long as it lives. The system releases the lock when the
+/// process ends, however it ends.
+#[derive(Debug)]
+pub struct FileDisk {
+    dir: PathBuf,
+    /// Open for as long as the disk is: names are made durable by syncing it.
+    directory: File,
+    _lock: File,
+}
+
+impl FileDisk {
+    /// Opens and locks the directory; creates it, and those above it, if there is none.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] if it is in use, [`OpenError::Io`] if it cannot be used.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        let failed = |doing| DiskError::of(doing, &dir.display().to_string());
+        create_durably(dir).map_err(failed("create"))?;
+        let directory = File::open(dir).map_err(failed("open"))?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let lock = options.open(dir.join(LOCK_FILE)).map_err(DiskError::of("open", LOCK_FILE))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(OpenError::Locked { dir: dir.to_owned() }),
+            Err(error) => return Err(DiskError::of("lock", LOCK_FILE)(error.into()).into()),
+        }
+        Ok(Self { dir: dir.to_owned(), directory, _lock: lock })
+    }
+}
+
+/// Creates a directory with its parents, and makes each new name durable in the directory above it.
+fn create_durably(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    create_durably(parent)?;
+    match fs::create_dir(dir) {
+        // Somebody else may create it at the same time; the lock decides whose it is.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    File::open(parent)?.sync_all()
+}
+
+impl Disk for FileDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for file in fs::read_dir(&self.dir)? {
+            // A name that is no text is none of ours.
+            names.extend(file?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        Ok(Box::new(RealFile(options.open(self.dir.join(name))?)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RealFile(File::open(self.dir.join(name))?)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.dir.join(from), self.dir.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.dir.join(name))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.directory.sync_all()
+    }
+
+    fn random(&self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+}
+
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(into, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.0.write_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // `fdatasync` where there is one: segments have their length before they are used.
+        self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_created_with_its_parents_and_locked() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("a/b");
+        let disk = FileDisk::open(&dir).unwrap();
+        assert_eq!(disk.list().unwrap(), [LOCK_FILE]);
+        assert!(matches!(FileDisk::open(&dir), Err(OpenError::Locked { .. })));
+        drop(disk);
+        FileDisk::open(&dir).unwrap();
+    }
+
+    #[test]
+    fn files_are_written_read_renamed_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FileDisk::open(dir.path()).unwrap();
+        let file = disk.create("one").unwrap();
+        assert_eq!(file.write_at(b"word", 4).unwrap(), 4);
+        file.sync().unwrap();
+        disk.rename("one", "two").unwrap();
+        disk.sync_directory().unwrap();
+        let file = disk.open("two").unwrap();
+        let mut read = [0; 8];
+        assert_eq!((file.bytes().unwrap(), file.read_at(&mut read, 0).unwrap()), (8, 8));
+        assert_eq!(&read, b"\0\0\0\0word");
+        assert!(disk.create("two").is_err(), "the name is taken");
+        disk.remove("two").unwrap();
+        assert!(disk.open("two").is_err());
+        assert_ne!(disk.random().unwrap(), disk.random().unwrap());
+    }
+}

@@ -1,0 +1,220 @@
+//! A batch: what one write puts on disk and one sync makes durable.
+//!
+//! A 64-byte header in the clear, then scrambled: the records and padding to whole sectors; at the
+//! very end, in the clear again, a trailer with the chain value, which is also the checksum of it all.
+
+use bytes::Bytes;
+use raft_core::{Entry, GroupId, HardState, LogIndex};
+
+use super::record::{self, Place, Record};
+use super::{SECTOR_BYTES, put_u32, put_u64, round_up, scramble, seed, u32_at, u64_at};
+
+/// The fixed part of every batch.
+pub(crate) const BATCH_HEADER_BYTES: usize = 64;
+/// The last bytes of every batch.
+pub(crate) const TRAILER_BYTES: usize = 8;
+
+const BATCH_MAGIC: u32 = u32::from_le_bytes(*b"BTCH");
+const TRAILER_MAGIC: u32 = u32::from_le_bytes(*b"DONE");
+
+const AT_MAGIC: usize = 0;
+const AT_CRC: usize = 4;
+const AT_LENGTH: usize = 8;
+const AT_RECORDS: usize = 12;
+const AT_SEQUENCE: usize = 16;
+const AT_OFFSET: usize = 24;
+const AT_DURABLE_OFFSET: usize = 32;
+const AT_BODY_BYTES: usize = 40;
+const AT_PREVIOUS_CHAIN: usize = 44;
+const AT_SEGMENT: usize = 48;
+
+/// Bytes of a batch whose records take this many.
+pub(crate) const fn batch_bytes(records: u64) -> u64 {
+    round_up((BATCH_HEADER_BYTES + TRAILER_BYTES) as u64 + records, SECTOR_BYTES)
+}
+
+/// Where a batch stands, and what stands before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// The random number of the segment.
+    pub(crate) salt: u64,
+    /// The segment.
+    pub(crate) segment: u64,
+    /// Its first byte in the segment.
+    pub(crate) offset: u64,
+    /// How many batches stand before it in the segment.
+    pub(crate) sequence: u64,
+    /// The chain value of the batch before it, or of the segment's header.
+    pub(crate) previous_chain: u32,
+    /// Everything in the segment before here was durable when the batch was written: the end of the
+    /// last batch whose sync had returned.
+    pub(crate) durable_offset: u64,
+}
+
+impl Frame {
+    fn place(&self) -> Place {
+        Place { salt: self.salt, chain: self.previous_chain }
+    }
+
+    fn seed(&self) -> u32 {
+        seed(self.salt, self.offset, self.previous_chain)
+    }
+}
+
+/// Builds one batch in a buffer that is reused.
+pub(crate) struct Encoder<'b> {
+    out: &'b mut Vec<u8>,
+    frame: Frame,
+    records: u32,
+}
+
+impl<'b> Encoder<'b> {
+    /// An empty batch; what was in `out` is gone.
+    pub(crate) fn new(out: &'b mut Vec<u8>, frame: Frame) -> Self {
+        out.clear();
+        out.resize(BATCH_HEADER_BYTES, 0);
+        Self { out, frame, records: 0 }
+    }
+
+    fn next_record(&mut self) -> (&mut Vec<u8>, Place, u64) {
+        self.records += 1;
+        let offset = self.frame.offset + self.out.len() as u64;
+        (&mut *self.out, self.frame.place(), offset)
+    }
+
+    pub(crate) fn hard_state(&mut self, group: GroupId, state: HardState) {
+        let (out, place, offset) = self.next_record();
+        record::put_hard_state(out, place, offset, group, state);
+    }
+
+    pub(crate) fn truncate(&mut self, group: GroupId, from: LogIndex) {
+        let (out, place, offset) = self.next_record();
+        record::put_truncate(out, place, offset, group, from);
+    }
+
+    pub(crate) fn entry(&mut self, group: GroupId, entry: &Entry) {
+        let (out, place, offset) = self.next_record();
+        record::put_entry(out, place, offset, group, entry);
+    }
+
+    pub(crate) fn seal(&mut self, group: GroupId, next: u64) {
+        let (out, place, offset) = self.next_record();
+        record::put_seal(out, place, offset, group, next);
+    }
+
+    pub(crate) fn record(&mut self, group: GroupId, record: &Record) {
+        match record {
+            Record::HardState(state) => self.hard_state(group, *state),
+            Record::Truncate(from) => self.truncate(group, *from),
+            Record::Entry(entry) => self.entry(group, entry),
+            Record::Seal(next) => self.seal(group, *next),
+        }
+    }
+
+    /// Completes the batch in the buffer; returns the chain value for the next one.
+    pub(crate) fn finish(self) -> u32 {
+        let Self { out, frame, records } = self;
+        let body = out.len() - BATCH_HEADER_BYTES;
+        let end = (out.len() + TRAILER_BYTES).next_multiple_of(SECTOR_BYTES);
+        out.resize(end, 0);
+        let as_u32 = |bytes| u32::try_from(bytes).expect("the log bounds a batch below 4 GiB");
+        put_u32(out, AT_MAGIC, BATCH_MAGIC);
+        put_u32(out, AT_LENGTH, as_u32(end));
+        put_u32(out, AT_RECORDS, records);
+        put_u64(out, AT_SEQUENCE, frame.sequence);
+        put_u64(out, AT_OFFSET, frame.offset);
+        put_u64(out, AT_DURABLE_OFFSET, frame.durable_offset);
+        put_u32(out, AT_BODY_BYTES, as_u32(body));
+        put_u32(out, AT_PREVIOUS_CHAIN, frame.previous_chain);
+        put_u64(out, AT_SEGMENT, frame.segment);
+        let crc = header_crc(out, frame.salt, frame.offset);
+        put_u32(out, AT_CRC, crc);
+        let scrambled = BATCH_HEADER_BYTES..end - TRAILER_BYTES;
+        scramble(frame.salt, frame.offset + BATCH_HEADER_BYTES as u64, &mut out[scrambled]);
+        put_u32(out, end - TRAILER_BYTES, TRAILER_MAGIC);
+        let chain = crc32c::crc32c_append(frame.seed(), &out[..end - 4]);
+        put_u32(out, end - 4, chain);
+        chain
+    }
+}
+
+/// The header's checksum leaves the chain out of the seed: a header must be recognizable when the
+/// batch before it is damaged. The chain value it expects stands in it and is compared instead.
+fn header_crc(header: &[u8], salt: u64, offset: u64) -> u32 {
+    crc32c::crc32c_append(seed(salt, offset, 0), &header[AT_LENGTH..BATCH_HEADER_BYTES])
+}
+
+/// A batch header with a valid checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BatchHeader {
+    pub(crate) frame: Frame,
+    /// Bytes from the header's first to the trailer's last.
+    pub(crate) length: u64,
+    pub(crate) records: u32,
+    body: u64,
+}
+
+impl BatchHeader {
+    /// The header at the start of `bytes`, if there is one that belongs at this offset of the segment.
+    pub(crate) fn read(bytes: &[u8], salt: u64, segment: u64, offset: u64) -> Option<Self> {
+        let header = bytes.get(..BATCH_HEADER_BYTES)?;
+        let is_header = u32_at(header, AT_MAGIC) == BATCH_MAGIC
+            && u32_at(header, AT_CRC) == header_crc(header, salt, offset)
+            && u64_at(header, AT_OFFSET) == offset
+            && u64_at(header, AT_SEGMENT) == segment;
+        is_header.then(|| Self {
+            frame: Frame {
+                salt,
+                segment,
+                offset,
+                sequence: u64_at(header, AT_SEQUENCE),
+                previous_chain: u32_at(header, AT_PREVIOUS_CHAIN),
+                durable_offset: u64_at(header, AT_DURABLE_OFFSET),
+            },
+            length: u64::from(u32_at(header, AT_LENGTH)),
+            records: u32_at(header, AT_RECORDS),
+            body: u64::from(u32_at(header, AT_BODY_BYTES)),
+        })
+    }
+
+    /// Do the lengths fit each other? Every batch that was written is so.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.length == batch_bytes(self.body) && self.frame.durable_offset <= self.frame.offset
+    }
+
+    /// The chain value of the batch, if `bytes`, all of it, is what was written.
+    pub(crate) fn verify(&self, bytes: &[u8]) -> Option<u32> {
+        let end = bytes.len().checked_sub(TRAILER_BYTES)?;
+        let chain = crc32c::crc32c_append(self.frame.seed(), &bytes[..end + 4]);
+        let valid = u32_at(bytes, end) == TRAILER_MAGIC && u32_at(bytes, end + 4) == chain;
+        valid.then_some(chain)
+    }
+
+    /// The records, with their groups. Command payloads share one buffer with the others of the batch.
+    ///
+    /// # Errors
+    /// What is wrong with the first record that is damaged or makes no sense.
+    pub(crate) fn records(&self, bytes: &[u8]) -> Result<Vec<(GroupId, Record)>, String> {
+        let start = BATCH_HEADER_BYTES;
+        let length = usize::try_from(self.body).map_err(|_| "the batch is too long".to_owned())?;
+        let Some(body) = bytes.get(start..start + length) else {
+            return Err("the batch is cut off".to_owned());
+        };
+        let mut body = body.to_vec();
+        scramble(self.frame.salt, self.frame.offset + start as u64, &mut body);
+        let body = Bytes::from(body);
+        // Not reserved from the count: only what was decoded takes memory.
+        let mut records = Vec::new();
+        let mut at = 0;
+        while at < body.len() {
+            let offset = self.frame.offset + (start + at) as u64;
+            let (group, record, next) = record::read_record(&body, at, self.frame.place(), offset)?;
+            records.push((group, record));
+            at = next;
+        }
+        if records.len() != self.records as usize {
+            return Err("a batch holds another number of records than it says".to_owned());
+        }
+        Ok(records)
+    }
+}

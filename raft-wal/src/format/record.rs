@@ -1,0 +1,309 @@
+//! One record of a batch: 48 bytes of header, then its payload, padded to 8 bytes.
+
+use bytes::Bytes;
+use raft_core::{
+    Entry, GroupId, HardState, LogIndex, Membership, NodeId, Payload, Term, Timestamp,
+};
+
+use super::{put_u32, put_u64, round_up, seed, u32_at, u64_at};
+
+/// The fixed part of every record.
+pub(crate) const RECORD_HEADER_BYTES: usize = 48;
+
+const KIND_HARD_STATE: u8 = 1;
+const KIND_TRUNCATE: u8 = 2;
+const KIND_NOOP: u8 = 3;
+const KIND_COMMAND: u8 = 4;
+const KIND_MEMBERSHIP: u8 = 5;
+const KIND_SEAL: u8 = 6;
+
+const AT_KIND: usize = 0;
+const AT_PAYLOAD_BYTES: usize = 4;
+const AT_GROUP: usize = 8;
+const AT_INDEX: usize = 16;
+const AT_TERM: usize = 24;
+const AT_TIMESTAMP: usize = 32;
+const AT_PAYLOAD_CRC: usize = 40;
+const AT_HEADER_CRC: usize = 44;
+
+/// A fact in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// The term and the vote from here on.
+    HardState(HardState),
+    /// The entries from this index on are gone.
+    Truncate(LogIndex),
+    /// The next entry.
+    Entry(Entry),
+    /// Nothing follows in this segment; the segment with this number does, and is durable.
+    Seal(u64),
+}
+
+/// Bytes of a record with a payload of this length.
+pub(crate) const fn record_bytes(payload: u64) -> u64 {
+    RECORD_HEADER_BYTES as u64 + round_up(payload, 8)
+}
+
+impl Record {
+    pub(crate) fn is_seal(&self) -> bool {
+        matches!(self, Self::Seal(_))
+    }
+
+    /// Bytes that it takes in a batch.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::HardState(_) | Self::Seal(_) => record_bytes(8),
+            Self::Truncate(_) => record_bytes(0),
+            Self::Entry(entry) => entry_bytes(entry),
+        }
+    }
+}
+
+/// Bytes that an entry takes in a batch.
+pub(crate) fn entry_bytes(entry: &Entry) -> u64 {
+    record_bytes(match &entry.payload {
+        Payload::Noop => 0,
+        Payload::Command(command) => command.len() as u64,
+        Payload::Membership(membership) => membership_bytes(membership) as u64,
+    })
+}
+
+/// The fields of a record's header, before its checksums.
+struct Fields {
+    kind: u8,
+    index: LogIndex,
+    term: Term,
+    timestamp: Timestamp,
+}
+
+/// Where a record lies: what its checksums are seeded with, apart from its offset.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) salt: u64,
+    pub(crate) chain: u32,
+}
+
+/// Appends a vote record; `offset` is that of the end of `out` in the segment, as in the others.
+pub(crate) fn put_hard_state(
+    out: &mut Vec<u8>,
+    place: Place,
+    offset: u64,
+    group: GroupId,
+    state: HardState,
+) {
+    let vote = state.voted_for.map_or(0, NodeId::get).to_le_bytes();
+    let fields = Fields { term: state.term, ..Fields::of(KIND_HARD_STATE) };
+    put(out, place, offset, group, &fields, &vote);
+}
+
+/// Appends a truncation record.
+pub(crate) fn put_truncate(
+    out: &mut Vec<u8>,
+    place: Place,
+    offset: u64,
+    group: GroupId,
+    from: LogIndex,
+) {
+    let fields = Fields { index: from, ..Fields::of(KIND_TRUNCATE) };
+    put(out, place, offset, group, &fields, &[]);
+}
+
+/// Appends an entry.
+pub(crate) fn put_entry(
+    out: &mut Vec<u8>,
+    place: Place,
+    offset: u64,
+    group: GroupId,
+    entry: &Entry,
+) {
+    let Entry { index, term, timestamp, payload } = entry;
+    let fields = |kind| Fields { kind, index: *index, term: *term, timestamp: *timestamp };
+    match payload {
+        Payload::Noop => put(out, place, offset, group, &fields(KIND_NOOP), &[]),
+        Payload::Command(command) => {
+            put(out, place, offset, group, &fields(KIND_COMMAND), command);
+        }
+        Payload::Membership(membership) => {
+            let encoded = encode_membership(membership);
+            put(out, place, offset, group, &fields(KIND_MEMBERSHIP), &encoded);
+        }
+    }
+}
+
+/// Appends a seal.
+pub(crate) fn put_seal(out: &mut Vec<u8>, place: Place, offset: u64, group: GroupId, next: u64) {
+    put(out, place, offset, group, &Fields::of(KIND_SEAL), &next.to_le_bytes());
+}
+
+impl Fields {
+    fn of(kind: u8) -> Self {
+        Self {
+            kind,
+            index: LogIndex::default(),
+            term: Term::default(),
+            timestamp: Timestamp::default(),
+        }
+    }
+}
+
+fn put(
+    out: &mut Vec<u8>,
+    place: Place,
+    offset: u64,
+    group: GroupId,
+    fields: &Fields,
+    payload: &[u8],
+) {
+    let seed = seed(place.salt, offset, place.chain);
+    let mut header = [0; RECORD_HEADER_BYTES];
+    header[AT_KIND] = fields.kind;
+    let length = u32::try_from(payload.len()).expect("the log bounds a batch far below 4 GiB");
+    put_u32(&mut header, AT_PAYLOAD_BYTES, length);
+    put_u64(&mut header, AT_GROUP, group.0);
+    put_u64(&mut header, AT_INDEX, fields.index.0);
+    put_u64(&mut header, AT_TERM, fields.term.0);
+    put_u64(&mut header, AT_TIMESTAMP, fields.timestamp.0);
+    put_u32(&mut header, AT_PAYLOAD_CRC, crc32c::crc32c_append(seed, payload));
+    let crc = crc32c::crc32c_append(seed, &header[..AT_HEADER_CRC]);
+    put_u32(&mut header, AT_HEADER_CRC, crc);
+    out.extend_from_slice(&header);
+    out.extend_from_slice(payload);
+    out.resize(out.len().next_multiple_of(8), 0);
+}
+
+/// Reads the record at `at` of `body`, the plain records of a batch. `offset` is that of the record
+/// in the segment. Returns it with its group and where the next one begins.
+///
+/// # Errors
+/// What is wrong, naming the entry if the record's header still tells.
+pub(crate) fn read_record(
+    body: &Bytes,
+    at: usize,
+    place: Place,
+    offset: u64,
+) -> Result<(GroupId, Record, usize), String> {
+    let seed = seed(place.salt, offset, place.chain);
+    let rest = &body[at..];
+    let Some(header) = rest.get(..RECORD_HEADER_BYTES) else {
+        return Err("a record's header is cut off".to_owned());
+    };
+    if crc32c::crc32c_append(seed, &header[..AT_HEADER_CRC]) != u32_at(header, AT_HEADER_CRC) {
+        return Err("a record's header does not match its checksum".to_owned());
+    }
+    let position = format!("{}@{}", u64_at(header, AT_INDEX), u64_at(header, AT_TERM));
+    let length = u32_at(header, AT_PAYLOAD_BYTES) as usize;
+    // The length is compared with what is there before anything is made of it.
+    if length > rest.len() - RECORD_HEADER_BYTES {
+        return Err(format!("the payload of the record of {position} is cut off"));
+    }
+    let start = at + RECORD_HEADER_BYTES;
+    let payload = body.slice(start..start + length);
+    if crc32c::crc32c_append(seed, &payload) != u32_at(header, AT_PAYLOAD_CRC) {
+        return Err(format!("the payload of the record of {position} does not match its checksum"));
+    }
+    let record = interpret(header, payload)
+        .ok_or_else(|| format!("the record of {position} has a valid checksum and no meaning"))?;
+    let next = (start + length).next_multiple_of(8).min(body.len());
+    Ok((GroupId(u64_at(header, AT_GROUP)), record, next))
+}
+
+/// What a record with valid checksums says, if anything.
+fn interpret(header: &[u8], payload: Bytes) -> Option<Record> {
+    let index = LogIndex(u64_at(header, AT_INDEX));
+    let term = Term(u64_at(header, AT_TERM));
+    let timestamp = Timestamp(u64_at(header, AT_TIMESTAMP));
+    let entry = |payload| Record::Entry(Entry { index, term, timestamp, payload });
+    match header[AT_KIND] {
+        KIND_HARD_STATE if payload.len() == 8 => {
+            let voted_for = NodeId::new(u64_at(&payload, 0));
+            Some(Record::HardState(HardState { term, voted_for }))
+        }
+        KIND_TRUNCATE if payload.is_empty() => Some(Record::Truncate(index)),
+        KIND_NOOP if payload.is_empty() => Some(entry(Payload::Noop)),
+        KIND_COMMAND => Some(entry(Payload::Command(payload))),
+        KIND_MEMBERSHIP => Some(entry(Payload::Membership(decode_membership(&payload)?))),
+        KIND_SEAL if payload.len() == 8 => Some(Record::Seal(u64_at(&payload, 0))),
+        _ => None,
+    }
+}
+
+/// Bytes of an encoded membership.
+pub(crate) fn membership_bytes(membership: &Membership) -> usize {
+    let lists = [membership.voters(), membership.outgoing(), membership.learners()];
+    16 + 8 * lists.iter().map(|list| list.len()).sum::<usize>()
+}
+
+/// A membership as bytes: three counts and a zero, then the three lists of node numbers.
+pub(crate) fn encode_membership(membership: &Membership) -> Vec<u8> {
+    let lists = [membership.voters(), membership.outgoing(), membership.learners()];
+    let mut out = Vec::with_capacity(membership_bytes(membership));
+    for list in lists {
+        let count = u32::try_from(list.len()).expect("memory holds fewer than 2^32 members");
+        out.extend_from_slice(&count.to_le_bytes());
+    }
+    out.extend_from_slice(&[0; 4]);
+    for id in lists.into_iter().flatten() {
+        out.extend_from_slice(&id.get().to_le_bytes());
+    }
+    out
+}
+
+/// The membership that these bytes, all of them, are the encoding of.
+pub(crate) fn decode_membership(bytes: &[u8]) -> Option<Membership> {
+    if bytes.len() < 16 {
+        return None;
+    }
+    let counts = [0, 4, 8].map(|at| u64::from(u32_at(bytes, at)));
+    if 16 + 8 * counts.iter().sum::<u64>() != bytes.len() as u64 {
+        return None;
+    }
+    let mut ids = bytes[16..].chunks_exact(8).map(|id| NodeId::new(u64_at(id, 0)));
+    let mut list = |count: u64| {
+        let count = usize::try_from(count).ok()?;
+        ids.by_ref().take(count).collect::<Option<Vec<NodeId>>>()
+    };
+    let (voters, outgoing, learners) = (list(counts[0])?, list(counts[1])?, list(counts[2])?);
+    let membership = Membership::from_parts(voters, outgoing, learners).ok()?;
+    // One spelling for each membership: unsorted or repeated members are not ours.
+    (encode_membership(&membership) == bytes).then_some(membership)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(ids: &[u64]) -> Vec<NodeId> {
+        ids.iter().map(|&id| NodeId::new(id).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_membership_comes_back_and_only_in_its_one_spelling() {
+        let joint = Membership::from_parts(nodes(&[1, 2, 3]), nodes(&[1, 4]), nodes(&[9])).unwrap();
+        let mut bytes = encode_membership(&joint);
+        assert_eq!(bytes.len(), membership_bytes(&joint));
+        assert_eq!(decode_membership(&bytes), Some(joint));
+        bytes.swap(16, 24);
+        assert_eq!(decode_membership(&bytes), None, "voters out of order");
+        assert_eq!(decode_membership(&bytes[..20]), None);
+        assert_eq!(decode_membership(&[0xFF; 16]), None, "counts beyond the bytes");
+    }
+
+    #[test]
+    fn the_size_is_known_before_encoding() {
+        let place = Place { salt: 1, chain: 2 };
+        for length in [0, 1, 7, 8, 9] {
+            let entry = Entry {
+                index: LogIndex(1),
+                term: Term(1),
+                timestamp: Timestamp(0),
+                payload: Payload::Command(vec![1; length].into()),
+            };
+            let mut out = Vec::new();
+            put_entry(&mut out, place, 64, GroupId(3), &entry);
+            assert_eq!(out.len() as u64, entry_bytes(&entry));
+            let (group, record, next) = read_record(&out.into(), 0, place, 64).unwrap();
+            assert_eq!((group, next as u64), (GroupId(3), record.bytes()));
+            assert_eq!(record, Record::Entry(entry));
+        }
+    }
+}
