@@ -80,7 +80,7 @@ fn check_that_it_was_not_too_easy(total: &Report, seeds: u64) {
         ("pauses", total.pauses),
         ("messages lost", total.lost),
         ("messages duplicated", total.duplicated),
-        ("receipts in reverse order", total.receipts_reversed),
+        ("receipts out of order", total.receipts_out_of_order),
         ("proposals superseded", total.superseded),
     ];
     for (what, count) in counted {

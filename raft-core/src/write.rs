@@ -103,8 +103,10 @@ impl Write {
         self.ticket.mark
     }
 
-    /// Says that this write, and every one handed out before it, is durable: it would survive a power
-    /// cut at this moment. To be given back as [`Input::Written`](crate::Input::Written).
+    /// Says that this write is durable: it would survive a power cut at this moment, as soon as every
+    /// write handed out before it would. To be given back as
+    /// [`Input::Written`](crate::Input::Written); a receipt that comes before an earlier write's is
+    /// parked until that one's is there too.
     #[must_use = "the node waits for the receipt"]
     pub fn into_receipt(self) -> Receipt {
         Receipt { ticket: self.ticket }

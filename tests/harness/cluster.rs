@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use raft_core::{
-    Config, Entry, Envelope, Event, HardState, Input, Instant, LogPosition, Membership, Node,
-    NodeId, Output, ProposalOutcome, ProposeRefused, Proposed, ReadId, ReadOutcome, ReadRefused,
-    Receipt, Restored, Timestamp, Write,
+    Config, Entry, Envelope, Event, HardState, Input, Instant, LogIndex, LogPosition, Membership,
+    Node, NodeId, Output, ProposalOutcome, ProposeRefused, Proposed, ReadId, ReadOutcome,
+    ReadRefused, Receipt, Restored, Timestamp, Write,
 };
 
 use super::checker::Checker;
@@ -16,29 +16,54 @@ pub fn n(id: u64) -> NodeId {
     NodeId::new(id).expect("node numbers in tests start at 1")
 }
 
-/// A disk that forgets what was not synced.
+/// A disk that forgets what was not synced. Writes may complete in any order, but a crash keeps only
+/// those before which none is missing.
 #[derive(Default)]
 pub struct Disk {
     /// The vote record that survives a crash.
     pub hard_state: HardState,
     /// The log that survives a crash.
     pub entries: Vec<Entry>,
-    /// Handed to the disk, in order, and not synced.
-    pub queue: VecDeque<Write>,
+    /// Handed to the disk, in order, and not durable.
+    pub queue: VecDeque<Queued>,
+}
+
+/// A write on its way.
+pub struct Queued {
+    pub hard_state: Option<HardState>,
+    pub truncate_from: Option<LogIndex>,
+    pub entries: Vec<Entry>,
+    /// Gone once it has completed.
+    write: Option<Write>,
 }
 
 impl Disk {
-    /// Makes the oldest write in the queue durable.
-    fn sync_one(&mut self) -> Option<Receipt> {
-        let write = self.queue.pop_front()?;
-        if let Some(hard_state) = write.hard_state() {
-            self.hard_state = hard_state;
+    fn enqueue(&mut self, write: Write) {
+        self.queue.push_back(Queued {
+            hard_state: write.hard_state(),
+            truncate_from: write.truncate_from(),
+            entries: write.entries().to_vec(),
+            write: Some(write),
+        });
+    }
+
+    /// Completes the write at this place in the queue, if there is one that has not completed.
+    fn complete(&mut self, place: usize) -> Option<Receipt> {
+        let receipt = self.queue.get_mut(place)?.write.take()?.into_receipt();
+        while self.queue.front().is_some_and(|queued| queued.write.is_none()) {
+            self.persist_first();
         }
-        if let Some(from) = write.truncate_from() {
+        Some(receipt)
+    }
+
+    /// The first write of the queue is on the disk for good.
+    fn persist_first(&mut self) {
+        let Some(first) = self.queue.pop_front() else { return };
+        self.hard_state = first.hard_state.unwrap_or(self.hard_state);
+        if let Some(from) = first.truncate_from {
             self.entries.retain(|entry| entry.index < from);
         }
-        self.entries.extend_from_slice(write.entries());
-        Some(write.into_receipt())
+        self.entries.extend(first.entries);
     }
 
     /// Is this entry, and so all before it, on the disk?
@@ -141,7 +166,7 @@ impl Cluster {
         let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
         member.node = None;
         for _ in 0..survivors {
-            let _unseen = member.disk.sync_one();
+            member.disk.persist_first();
         }
         member.disk.queue.clear();
     }
@@ -187,22 +212,29 @@ impl Cluster {
             proposals: std::mem::take(proposals),
             events: std::mem::take(events),
         };
-        member.disk.queue.extend(write.take());
+        if let Some(write) = write.take() {
+            member.disk.enqueue(write);
+        }
         self.checker.on_poll(&self.members, id, &effects);
         effects
     }
 
-    /// Makes up to `count` writes of a node durable and gives it the receipts, without polling. In
-    /// `reversed` order the receipts come last first.
+    /// Completes up to `count` writes of a node and gives it the receipts, without polling; in
+    /// `reversed` order the last first.
     pub fn sync(&mut self, id: NodeId, count: usize, reversed: bool) {
+        let count = count.min(self.members[&id].disk.queue.len());
+        for turn in 0..count {
+            // In order the first completes each time, and leaves the queue.
+            self.complete(id, if reversed { count - 1 - turn } else { 0 });
+        }
+    }
+
+    /// Completes the write at this place in a node's disk queue and gives it the receipt, without
+    /// polling. False if there is no such write, or it had completed.
+    pub fn complete(&mut self, id: NodeId, place: usize) -> bool {
         let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
-        let mut receipts: Vec<Receipt> =
-            std::iter::from_fn(|| member.disk.sync_one()).take(count).collect();
-        if reversed {
-            receipts.reverse();
-        }
-        for receipt in receipts {
-            self.step(id, Input::Written(receipt));
-        }
+        let Some(receipt) = member.disk.complete(place) else { return false };
+        self.step(id, Input::Written(receipt));
+        true
     }
 }
