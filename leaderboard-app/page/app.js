@@ -72,7 +72,7 @@ const page = {
   drawBanner() {
     const words = {
       "no-leader": "The nodes have no leader at the moment. Scores are safe; new ones will wait.",
-      reconnecting: "The service does not answer. What you see is the last that it said.",
+      reconnecting: `${this.problem?.title}. What you see is from before.`,
       error: this.problem?.words,
     }[this.state];
     const patience = this.state === "error" ? 0 : BANNER_AFTER_MS;

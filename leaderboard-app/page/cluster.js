@@ -117,13 +117,14 @@ function leftOver(members, nodes, silent) {
   return missing.length === 1 && unnamed.length === 1 ? missing[0] : undefined;
 }
 
-function fromItself({ address, cluster: doc }, commit) {
+function fromItself({ address, healthy, cluster: doc }, commit) {
   const id = String(doc.node);
   const learner = (doc.members ?? []).some((m) => String(m.id) === id && m.kind === "learner");
   const role = learner ? "learner" : doc.role;
   const lag = Math.max(0, commit - doc.applied_index);
   const state = role === "pre-candidate" ? "candidate" : role;
-  return { id, address, state, role, lag, note: "", ...numbers(doc) };
+  const note = healthy === false ? "Not ready yet: the balancer passes it over." : "";
+  return { id, address, state, role, lag, note, ...numbers(doc) };
 }
 
 const numbers = (doc) => ({
@@ -133,9 +134,9 @@ const numbers = (doc) => ({
   last: doc?.last_index,
 });
 
-function fromSilence(id, { address, error, since_ms: since }) {
+function fromSilence(id, { address, error, healthy, since_ms: since }) {
   const doc = lastSeen.get(id);
-  const time = Number.isFinite(since) ? ` for ${duration(since)}` : "";
+  const time = healthy === false && Number.isFinite(since) ? ` for ${duration(since)}` : "";
   const why = error ? `: ${error}` : "";
   const note = `No answer${time}${why}.${doc ? " The numbers are its last ones." : ""}`;
   return { id, address, state: "down", role: "not reachable", lag: null, note, ...numbers(doc) };
@@ -180,7 +181,7 @@ function drawNode(item, n, end, commit) {
     setText(item.querySelector(`[data-fact="${name}"]`), number(value));
   }
   const lag = item.querySelector('[data-fact="lag"]');
-  setText(lag, number(n.lag ?? NaN));
+  setText(lag, number(n.lag));
   setData(lag, { behind: n.lag > 0 ? "true" : null });
   // Of a member that we cannot ask we know what it holds, so at most what is committed there.
   drawTape(part("tape"), { commit, ...n }, end);

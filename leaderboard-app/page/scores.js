@@ -171,7 +171,7 @@ function words(s) {
     case "pending":
       if (s.problem === null) return { line: "Waiting for a majority of the nodes…", proof: "" };
       return {
-        line: `${s.problem.title}. Waiting, and asking again…`,
+        line: `${s.problem.title}. Asking again…`,
         proof: `Try ${s.tries}, with the same key: it cannot count twice.`,
       };
     case "refused":

@@ -29,9 +29,13 @@ export class Problem extends Error {
   }
 
   get words() {
-    const end = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
-    return [this.title, this.detail].filter(Boolean).map(end).join(" ");
+    return [this.title, this.detail].filter(Boolean).map(sentence).join(" ");
   }
+}
+
+function sentence(text) {
+  const end = /[.!?]$/.test(text) ? "" : ".";
+  return text[0].toUpperCase() + text.slice(1) + end;
 }
 
 /** Sends one request: `{ body, headers }` of a success, or throws a `Problem`. */
