@@ -2,25 +2,17 @@
 //! that the nodes did. `tests/golden/README.md` explains commands and notation to the reader.
 
 mod notation;
+mod stage;
 mod transcript;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::error::Error;
-use std::fmt::Write as _;
 use std::str::FromStr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use raft_core::{
-    Config, Entry, Envelope, Event, HardState, Input, LogIndex, NodeId, Payload, ReadId, RoleKind,
-    Term, Timestamp,
-};
+use raft_core::{HardState, NodeId, Term};
 
-use super::cluster::{Cluster, n};
-use transcript::{entries, write_line};
-
-/// After so many steps of one command something goes round in circles.
-const STEPS_MAX: usize = 1000;
+use stage::Stage;
 
 /// What a script can say. An argument `ID` is the number of a node.
 #[derive(goldenscript::Command)]
@@ -111,8 +103,7 @@ impl FromStr for Id {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let id = text.parse().ok().and_then(NodeId::new);
-        id.map(Self)
-            .ok_or_else(|| format!("a node is a number from 1, not {text:?}"))
+        id.map(Self).ok_or_else(|| format!("a node is a number from 1, not {text:?}"))
     }
 }
 
@@ -144,21 +135,9 @@ impl FromStr for Milliseconds {
 /// Which of the messages on their way: `from=ID`, `to=ID`, `skip=N`, `n=N`.
 type Which = BTreeMap<String, u64>;
 
-/// A cluster that a script moves, and all that surrounds it.
+/// Runs one script.
 #[derive(Default)]
-pub struct Script {
-    cluster: Option<Cluster>,
-    /// On their way, oldest first.
-    network: Vec<Envelope>,
-    delayed: Vec<Envelope>,
-    /// One side of the partition, if there is one.
-    partition: BTreeSet<NodeId>,
-    stalled: BTreeSet<NodeId>,
-    busy: BTreeSet<NodeId>,
-    transcript: String,
-}
-
-type Outcome = Result<(), Box<dyn Error>>;
+pub struct Script(Stage);
 
 impl goldenscript::Runner for Script {
     type Command = Command;
@@ -168,49 +147,43 @@ impl goldenscript::Runner for Script {
         command: &Command,
         _context: &goldenscript::Context,
     ) -> Result<String, Box<dyn Error>> {
-        self.transcript.clear();
-        self.dispatch(command)?;
-        Ok(std::mem::take(&mut self.transcript))
+        dispatch(&mut self.0, command)?;
+        Ok(std::mem::take(&mut self.0.transcript))
     }
 }
 
-impl Script {
-    fn dispatch(&mut self, command: &Command) -> Outcome {
-        match command {
-            Command::Cluster(size, limits) => self.start(*size, limits)?,
-            Command::State { id, term, vote, log } => self.put_on_disk(*id, *term, *vote, log)?,
-            Command::Tick(Milliseconds(time)) => self.tick(*time)?,
-            Command::Heartbeat(Id(id)) => self.heartbeat(*id)?,
-            Command::Timeout(Id(id)) => self.time_out(*id)?,
-            Command::Deliver(which) => self.deliver(which)?,
-            Command::Drop(which) => self.note_all("lost", which, |_, _| {})?,
-            Command::Duplicate(which) => self.duplicate(which)?,
-            Command::Delay(which) => {
-                self.note_all("delayed", which, |script, late| script.delayed.push(late))?;
-            }
-            Command::Release => self.network.append(&mut self.delayed),
-            Command::Stabilize => self.stabilize()?,
-            Command::Partition(side) => self.partition = side.iter().map(|id| id.0).collect(),
-            Command::Heal => self.partition.clear(),
-            Command::Stall(Id(id)) => drop(self.stalled.insert(*id)),
-            Command::Sync { id, n, reversed } => self.sync(id.0, n.unwrap_or(usize::MAX), *reversed)?,
-            Command::Unstall(Id(id)) => {
-                self.stalled.remove(id);
-                self.sync(*id, usize::MAX, false)?;
-            }
-            Command::Busy(Id(id)) => drop(self.busy.insert(*id)),
-            Command::Poll(Id(id)) => {
-                self.busy.remove(id);
-                self.poll(*id)?;
-            }
-            Command::Crash { id: Id(id), survivors } => self.crash(*id, *survivors)?,
-            Command::Restart(Id(id)) => self.running()?.restart(*id),
-            Command::Propose(Id(id), commands) => self.propose(*id, commands)?,
-            Command::Read(Id(id)) => self.read(*id)?,
-            Command::Status(ids) => self.each(ids, Self::status)?,
-            Command::Log(ids) => self.each(ids, Self::log)?,
-            Command::Network => self.show_network(),
-            Command::Arrive(raw) => self.arrive(notation::envelope(&raw.name)?)?,
+fn dispatch(stage: &mut Stage, command: &Command) -> Result<(), Box<dyn Error>> {
+    match command {
+        Command::Cluster(size, limits) => stage.start(*size, limits)?,
+        Command::State { id: Id(id), term, vote, log } => {
+            let voted_for = vote.map(|Id(id)| id);
+            let terms = log.as_ref().map_or(&[][..], |Terms(terms)| terms);
+            stage.put_on_disk(*id, HardState { term: Term(*term), voted_for }, terms)?;
         }
-        Ok(())
+        Command::Tick(Milliseconds(time)) => stage.tick(*time)?,
+        Command::Heartbeat(Id(id)) => stage.heartbeat(*id)?,
+        Command::Timeout(Id(id)) => stage.time_out(*id)?,
+        Command::Deliver(which) => stage.deliver(which)?,
+        Command::Drop(which) => stage.lose(which)?,
+        Command::Duplicate(which) => stage.duplicate(which)?,
+        Command::Delay(which) => stage.delay(which)?,
+        Command::Release => stage.release(),
+        Command::Stabilize => stage.stabilize()?,
+        Command::Partition(side) => stage.partition(side.iter().map(|Id(id)| *id).collect()),
+        Command::Heal => stage.partition(Vec::new()),
+        Command::Stall(Id(id)) => stage.stall(*id),
+        Command::Sync { id: Id(id), n, reversed } => stage.sync(*id, *n, *reversed)?,
+        Command::Unstall(Id(id)) => stage.unstall(*id)?,
+        Command::Busy(Id(id)) => stage.busy(*id),
+        Command::Poll(Id(id)) => stage.poll(*id)?,
+        Command::Crash { id: Id(id), survivors } => stage.crash(*id, *survivors)?,
+        Command::Restart(Id(id)) => stage.restart(*id)?,
+        Command::Propose(Id(id), commands) => stage.propose(*id, commands)?,
+        Command::Read(Id(id)) => stage.read(*id)?,
+        Command::Status(ids) => stage.show(ids.iter().map(|Id(id)| *id), transcript::status)?,
+        Command::Log(ids) => stage.show(ids.iter().map(|Id(id)| *id), transcript::log)?,
+        Command::Network => stage.show_network(),
+        Command::Arrive(raw) => stage.arrive(notation::envelope(&raw.name)?)?,
     }
+    Ok(())
+}
