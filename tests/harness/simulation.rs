@@ -31,6 +31,9 @@ pub struct Options {
     pub unapplied_bytes_max: u64,
     /// How likely a node is polled only after more has queued up.
     pub lazy_poll: f64,
+    /// How likely a new leader is cut off or killed within moments: what makes the histories of
+    /// Figures 7 and 8 common.
+    pub curse: f64,
 }
 
 /// What happened in a run.
@@ -97,6 +100,7 @@ enum Happening {
     Restart(NodeId),
     Heal(u64),
     Resume(NodeId),
+    Crash(NodeId, u64),
     Client,
     Fault,
 }
@@ -147,6 +151,7 @@ impl Options {
             uncommitted_bytes_max: uncommitted[random.usize(..2)],
             unapplied_bytes_max: [1, 1 << 20][random.usize(..2)],
             lazy_poll: sometimes(random, 0.9),
+            curse: sometimes(random, 0.9),
         }
     }
 
@@ -286,7 +291,16 @@ impl Simulation {
             }
             Happening::Resume(id) => {
                 self.note(|| format!("resume {id}"));
-                self.paused.remove(&id);
+                if self.paused.remove(&id) && self.cluster.is_up(id) && self.random.bool() {
+                    // Someone asks before it notices how late it is.
+                    let _refused = self.cluster.read(id);
+                    self.poll(id);
+                }
+            }
+            Happening::Crash(id, life) => {
+                if self.chaos && self.cluster.members[&id].lives == life {
+                    self.crash(id);
+                }
             }
             Happening::Client => self.client(),
             Happening::Fault => self.fault(),
@@ -354,6 +368,9 @@ impl Simulation {
             self.cluster.poll(id);
         for event in events {
             self.note(|| format!("{id} {event:?}"));
+            if matches!(event, raft_core::Event::Role { role: RoleKind::Leader, .. }) {
+                self.curse(id);
+            }
         }
         for outcome in proposals {
             self.report.superseded += u64::from(outcome.fate == raft_core::Fate::Superseded);
@@ -468,6 +485,31 @@ impl Simulation {
         }
     }
 
+    /// Bad things happen to a new leader: what it says is lost, or it dies soon, or both.
+    fn curse(&mut self, id: NodeId) {
+        if !self.chaos || self.random.f64() >= self.options.curse {
+            return;
+        }
+        if self.random.bool() {
+            let ids = self.cluster.ids();
+            let deaf = ids.iter().copied().filter(|&to| to != id && self.random.u8(..4) > 0);
+            let links: Vec<_> = deaf.map(|to| (id, to)).collect();
+            self.cut_for_a_while(&links);
+        }
+        let wait = self.up_to(self.options.delay_max.saturating_add(self.options.sync_max) * 2);
+        let life = self.cluster.members[&id].lives;
+        self.later(wait, Happening::Crash(id, life));
+    }
+
+    fn cut_for_a_while(&mut self, links: &[(NodeId, NodeId)]) {
+        self.report.partitions += 1;
+        let number = self.report.partitions;
+        self.cut.extend(links.iter().map(|&(a, b)| (a, b, number)));
+        self.note(|| format!("partition {number}: {links:?}"));
+        let wait = self.up_to(ELECTION_TIMEOUT * 8);
+        self.later(wait, Happening::Heal(number));
+    }
+
     fn pause(&mut self, id: NodeId) {
         self.report.pauses += 1;
         self.note(|| format!("pause {id}"));
@@ -478,11 +520,10 @@ impl Simulation {
 
     /// Cuts the cluster in two, isolates one node (often the leader), or cuts single directed links.
     fn partition(&mut self, ids: &[NodeId]) {
-        self.report.partitions += 1;
-        let number = self.report.partitions;
         let kind = self.random.u8(..4);
         let alone = self.leader().unwrap_or(ids[0]);
         let side: BTreeSet<NodeId> = ids.iter().copied().filter(|_| self.random.bool()).collect();
+        let mut links = Vec::new();
         for &a in ids {
             for &b in ids {
                 let cut = match kind {
@@ -492,13 +533,11 @@ impl Simulation {
                     _ => self.random.u8(..4) == 0,
                 };
                 if a != b && cut {
-                    self.cut.insert((a, b, number));
+                    links.push((a, b));
                 }
             }
         }
-        self.note(|| format!("partition {number} of kind {kind}"));
-        let wait = self.up_to(ELECTION_TIMEOUT * 8);
-        self.later(wait, Happening::Heal(number));
+        self.cut_for_a_while(&links);
     }
 
     /// Heals one majority, leaves the rest broken for ever, and demands that it commits and applies a
@@ -517,8 +556,9 @@ impl Simulation {
         }
         // Nothing that is still on the agenda may bring the others back, or break the majority.
         let good: BTreeSet<NodeId> = good.iter().copied().collect();
-        self.happenings
-            .retain(|_, happening| !matches!(happening, Happening::Restart(_) | Happening::Client));
+        self.happenings.retain(|_, happening| {
+            !matches!(happening, Happening::Restart(_) | Happening::Client | Happening::Crash(..))
+        });
         self.agenda.retain(|Reverse((_, number))| self.happenings.contains_key(number));
         self.cut.clear();
         self.paused.clear();
