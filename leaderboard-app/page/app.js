@@ -47,7 +47,8 @@ const page = {
   bad(problem) {
     this.failing ||= Date.now();
     this.problem = problem;
-    if (problem.noLeader) this.state = "no-leader";
+    const leaderless = cluster.current && cluster.view.leader === null;
+    if (problem.noLeader || (problem.passing && leaderless)) this.state = "no-leader";
     else this.state = problem.passing && this.fresh > 0 ? "reconnecting" : "error";
     this.draw();
   },

@@ -6,7 +6,7 @@ import {
   $, fromTemplate, known, node, number, points, setData, setText, signed, typed, visible,
 } from "./words.js";
 
-const TRY_MS_MAX = 10_000; // one try
+const TRY_MS_MAX = 8000; // one try
 const PATIENCE_MS = 120_000; // all tries, then a person decides
 const KEY_LIFE_MS = 9 * 60_000; // the service remembers a key for ten minutes: never ask later
 const WAITING_MAX = 8;

@@ -2,7 +2,9 @@
 
 const POLL_MS = 1000;
 const POLL_MS_MAX = 8000; // after repeated failures
-const REQUEST_TIMEOUT_MS = 6000;
+const REQUEST_MS_MAX = 3000;
+// How much longer than the service we wait, so that it can still tell why it was late.
+const GRACE_MS = 2000;
 
 /** An answer that is not a success, or no answer at all (`status` 0), in the words of RFC 9457. */
 export class Problem extends Error {
@@ -38,9 +40,15 @@ function sentence(text) {
   return text[0].toUpperCase() + text.slice(1) + end;
 }
 
-/** Sends one request: `{ body, headers }` of a success, or throws a `Problem`. */
-export async function ask(path, { timeout = REQUEST_TIMEOUT_MS, ...init } = {}) {
-  const { response, text } = await exchange(path, timeout, init);
+/**
+ * Sends one request, which the service has `timeout` milliseconds for: `{ body, headers }` of a
+ * success, or throws a `Problem`.
+ */
+export async function ask(path, { timeout = REQUEST_MS_MAX, headers, ...init } = {}) {
+  const { response, text } = await exchange(path, timeout + GRACE_MS, {
+    headers: { ...headers, "Request-Timeout": `${timeout}ms` },
+    ...init,
+  });
   let body = null;
   try {
     body = JSON.parse(text);
