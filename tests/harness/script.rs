@@ -32,6 +32,8 @@ pub enum Command {
     },
     /// `tick 50ms`: time passes; every timer that runs out meanwhile does so, in order.
     Tick(Milliseconds),
+    /// `run 50ms`: time passes, and messages arrive as soon as they are sent.
+    Run(Milliseconds),
     /// `heartbeat ID`: time passes until the leader shows that it is alive.
     Heartbeat(Id),
     /// `timeout ID`: time passes until the node campaigns, or gives up as a leader. Only its timers run.
@@ -160,7 +162,8 @@ fn dispatch(stage: &mut Stage, command: &Command) -> Result<(), Box<dyn Error>> 
             let terms = log.as_ref().map_or(&[][..], |Terms(terms)| terms);
             stage.put_on_disk(*id, HardState { term: Term(*term), voted_for }, terms)?;
         }
-        Command::Tick(Milliseconds(time)) => stage.tick(*time)?,
+        Command::Tick(Milliseconds(time)) => stage.tick(*time, false)?,
+        Command::Run(Milliseconds(time)) => stage.tick(*time, true)?,
         Command::Heartbeat(Id(id)) => stage.heartbeat(*id)?,
         Command::Timeout(Id(id)) => stage.time_out(*id)?,
         Command::Deliver(which) => stage.deliver(which)?,

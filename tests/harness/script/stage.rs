@@ -58,7 +58,8 @@ impl Stage {
         self.restart(id)
     }
 
-    pub fn tick(&mut self, time: Duration) -> Outcome {
+    /// Time passes; if `connected`, messages arrive at once meanwhile.
+    pub fn tick(&mut self, time: Duration, connected: bool) -> Outcome {
         let until = self.cluster()?.now.after(time);
         for _ in 0..STEPS_MAX {
             let cluster = self.cluster()?;
@@ -69,6 +70,9 @@ impl Stage {
                 return Ok(());
             };
             self.timer(id, deadline)?;
+            if connected {
+                self.stabilize()?;
+            }
         }
         Err("the timers run out again and again".into())
     }
