@@ -104,7 +104,7 @@ impl Log {
     /// See [`OpenError`]. Corruption is never repaired by forgetting.
     pub fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog, OpenError> {
         config.check()?;
-        recovery::open(&disk, config)
+        recovery::open(disk, config)
     }
 
     /// Continues a recovered log in a segment of its own: what the last run left behind the last seal
@@ -210,6 +210,10 @@ impl Log {
     /// Takes a prepared segment for the next roll.
     pub fn offer_spare(&mut self, spare: Spare) {
         self.spare = Some(spare);
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
     }
 
     /// The vote as of the last write.

@@ -79,7 +79,7 @@ struct Replay {
 }
 
 /// See [`Log::open`].
-pub(crate) fn open(disk: &Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog, OpenError> {
+pub(crate) fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog, OpenError> {
     let names = disk.list().map_err(DiskError::of("list", &config.dir.display().to_string()))?;
     let files = segment_files(&names)?;
     let (stored, intact) = identify(disk.as_ref(), config, &names, &files)?;
@@ -90,17 +90,17 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog
         read_segments(disk.as_ref(), incarnation, files)?
     };
     let Recovered { first, replay, tail, obsolete, mut report } = recovered;
-    let log = Log::start(Arc::clone(disk), config, incarnation, &tail, replay.state)?;
+    let log = Log::start(disk, config, incarnation, &tail, replay.state)?;
     if !obsolete.is_empty() {
         for name in &obsolete {
-            remove(disk.as_ref(), name)?;
+            remove(log.disk(), name)?;
         }
-        sync_directory(disk.as_ref())?;
+        sync_directory(log.disk())?;
     }
     let identity = stored.identity.clone();
     if !stored.established || !intact {
         // From here on there is a segment, and its absence is noticed.
-        Stored { established: true, ..stored }.store(disk.as_ref())?;
+        Stored { established: true, ..stored }.store(log.disk())?;
     }
     report.identity_repaired = !intact;
     report.entries = replay.entries.len() as u64;
@@ -155,6 +155,10 @@ fn identify(
         let (stored, intact) = Stored::load(disk)?;
         stored.check_owner(config)?;
         remove_temporary_files(disk, names)?;
+        if !stored.established {
+            // Its name may never have become durable; segments must not outlive it.
+            stored.store(disk)?;
+        }
         return Ok((stored, intact));
     }
     if !files.is_empty() {
@@ -252,23 +256,35 @@ fn read_segments(
     Ok(Recovered { first, replay, tail, obsolete, report })
 }
 
-/// The newest segment may be a copy of a tail whose originals are still there, because the last run
-/// ended before it had removed them. Returns their names.
+/// A segment may be a copy of a tail whose originals are still there, or there again: the run that
+/// copied it ended before it had removed them for good. Takes those out and returns their names.
 fn drop_replaced(
     disk: &dyn Disk,
     incarnation: u128,
     files: &mut Vec<SegmentFile>,
 ) -> Result<Vec<String>, OpenError> {
-    let Some(newest) = files.last() else {
-        return Ok(Vec::new());
-    };
-    let (header, _) = read_header(disk, newest, incarnation)?;
-    let replaced = header.first_id..header.id;
-    let names = files.iter().filter(|file| replaced.contains(&file.id));
-    let names = names.map(|file| file.name.clone()).collect();
-    files.retain(|file| !replaced.contains(&file.id));
-    Ok(names)
+    let mut replaced = Vec::new();
+    let mut kept = Vec::new();
+    let mut covered_from = u64::MAX;
+    for file in files.drain(..).rev() {
+        if file.id >= covered_from {
+            replaced.push(file.name);
+            continue;
+        }
+        let (bytes, _) = NamedFile::read(disk, &file.name, HEADER_BYTES_LOOKED_AT)?;
+        // A header that is not as it should be covers nothing here, and is judged when its turn comes.
+        let header = SegmentHeader::decode(&bytes).ok().map(|(header, _)| header);
+        let header = header.filter(|h| (h.id, h.incarnation) == (file.id, incarnation));
+        covered_from = header.map_or(file.id, |header| header.first_id);
+        kept.push(file);
+    }
+    kept.reverse();
+    *files = kept;
+    Ok(replaced)
 }
+
+/// More than a header of 8,000 members.
+const HEADER_BYTES_LOOKED_AT: u64 = 64 << 10;
 
 /// The bytes of a segment, and its header if it is that of this file.
 fn read_header(

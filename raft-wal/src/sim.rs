@@ -78,10 +78,10 @@ struct State {
     short_writes: bool,
     files: BTreeMap<u64, FileState>,
     next_file: u64,
-    /// The names as the running system sees them, and as a power cut would leave them.
+    /// The names as the running system sees them, and as a power cut would leave them at the worst.
     names: BTreeMap<String, u64>,
     durable_names: BTreeMap<String, u64>,
-    /// What leads from the second to the first, in order.
+    /// What a sync of the directory would do to the second, in order.
     name_changes: Vec<NameChange>,
 }
 
@@ -188,22 +188,19 @@ impl SimDisk {
     /// At rest: puts a file of this content there, durable at once, in place of one of that name.
     pub fn put(&self, name: &str, content: Vec<u8>) {
         let mut state = self.state();
-        state.settle_names();
         let file = state.next_file;
         state.next_file += 1;
         let durable = content.clone();
         state.files.insert(file, FileState { content, durable, ..FileState::default() });
         state.names.insert(name.to_owned(), file);
-        state.durable_names = state.names.clone();
+        state.durable_names.insert(name.to_owned(), file);
     }
 
     /// At rest: removes a file, durably. Was there one?
     pub fn take(&self, name: &str) -> bool {
         let mut state = self.state();
-        state.settle_names();
-        let taken = state.names.remove(name).is_some();
-        state.durable_names = state.names.clone();
-        taken
+        state.durable_names.remove(name);
+        state.names.remove(name).is_some()
     }
 
     fn operate<T>(&self, act: impl FnOnce(&mut State, bool) -> io::Result<T>) -> io::Result<T> {
@@ -265,9 +262,18 @@ impl State {
         (self.next_random() % bound.max(1) as u64) as usize
     }
 
+    /// How much of a write of `count` bytes happens, up to all of it: to the end of some sector of the
+    /// file. Systems copy into their cache by whole pages, so no sector is ever left half written.
+    fn cut_short(&mut self, offset: usize, count: usize) -> usize {
+        let sectors = (offset + count).div_ceil(SECTOR_BYTES) - offset / SECTOR_BYTES;
+        let end = (offset / SECTOR_BYTES + self.below(sectors + 1)) * SECTOR_BYTES;
+        end.clamp(offset, offset + count) - offset
+    }
+
     fn settle_names(&mut self) {
-        self.name_changes.clear();
-        self.durable_names = self.names.clone();
+        for change in std::mem::take(&mut self.name_changes) {
+            change.apply(&mut self.durable_names);
+        }
     }
 
     /// Each change of a name since the last directory sync arrives or not, whatever the others do:
@@ -408,6 +414,9 @@ impl Disk for SimDisk {
         self.operate(|state, healthy| {
             if healthy {
                 state.settle_names();
+            } else if !state.powerless {
+                // As with data: what could not be written is visible, and forgotten.
+                state.name_changes.clear();
             }
             Ok(())
         })
@@ -456,9 +465,13 @@ impl DiskFile for SimFile {
             let offset = usize::try_from(offset).map_err(io::Error::other)?;
             let mut count = bytes.len();
             if !healthy {
-                count = state.below(count + 1);
-            } else if state.short_writes && count > 1 {
-                count = 1 + state.below(count);
+                count = state.cut_short(offset, count);
+            } else if state.short_writes {
+                // At least one byte, or it would have been an error.
+                count = match state.cut_short(offset, count) {
+                    0 => count,
+                    cut => cut,
+                };
                 state.stats.short_writes += u64::from(count < bytes.len());
             }
             let grows = offset + count > state.file(self.file)?.content.len();

@@ -115,6 +115,7 @@ impl Wal {
         on_completion: impl FnMut(Completion) + Send + 'static,
     ) -> Result<Opened, OpenError> {
         let OpenedLog { log, restored, identity, report } = Log::open(disk, &config)?;
+        let WalConfig { node, batch_bytes, batch_records, .. } = config;
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             wake: Condvar::new(),
@@ -127,11 +128,11 @@ impl Wal {
             shared: Arc::clone(&shared),
             log,
             helper,
-            batch_bytes: config.batch_bytes,
-            batch_records: config.batch_records,
+            batch_bytes,
+            batch_records,
             on_completion,
         };
-        let name = format!("wal-{}", config.node);
+        let name = format!("wal-{node}");
         let thread = thread::Builder::new().name(name).spawn(move || {
             let outcome = writer.run();
             writer.helper.stop();
