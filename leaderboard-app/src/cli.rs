@@ -1,24 +1,92 @@
 //! The command line: `leaderboard node …` and `leaderboard balancer …`.
+//!
+//! Options come from flags, then from the environment (`LEADERBOARD_…`), then from the TOML file of
+//! `--config`. Exit codes: 0 done, 1 failed, 2 bad usage, 3 refused for safety (a foreign data
+//! directory, a damaged log), 4 disk failure; 130 and 143 after a second SIGINT or SIGTERM.
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use raft_grpc::{Fatal, StartError};
+use tracing_subscriber::EnvFilter;
 
-use crate::balancer::{self, BalancerArgs};
+use crate::balancer::{self, BalancerArgs, BalancerError};
+use crate::node::{self, NodeArgs, NodeError};
 
-/// A leaderboard replicated with Raft.
+mod config_file;
+mod shutdown;
+#[cfg(test)]
+mod tests;
+
+const FAILED: u8 = 1;
+const BAD_USAGE: u8 = 2;
+const REFUSED_FOR_SAFETY: u8 = 3;
+const DISK_FAILURE: u8 = 4;
+
+/// A leaderboard replicated with Raft
 #[derive(Debug, Parser)]
-#[command(name = "leaderboard", version)]
+#[command(
+    name = "leaderboard",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Options come from flags, then LEADERBOARD_… variables, then the file of --config.\n\
+                  Exit codes: 0 done, 1 failed, 2 bad usage, 3 refused for safety (foreign data \
+                  directory, damaged log), 4 disk failure."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct CommonArgs {
+    /// A TOML file with options: a table for each command, keys named like the flags
+    #[arg(long, global = true, env = "LEADERBOARD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How log lines look, which go to stderr
+    #[arg(
+        long,
+        global = true,
+        env = "LEADERBOARD_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "human"
+    )]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as `info,raft_grpc=debug`
+    #[arg(
+        long,
+        global = true,
+        env = "LEADERBOARD_LOG",
+        value_name = "FILTER",
+        default_value = "info",
+        value_parser = log_filter
+    )]
+    log: String,
+    /// Stop when standard input closes, for a parent process that must not leave children behind
+    #[arg(long, global = true, env = "LEADERBOARD_EXIT_WITH_STDIN", hide = true)]
+    exit_with_stdin: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Spread requests over the nodes of a cluster.
+    /// Run one member of the cluster
+    Node(NodeArgs),
+    /// Spread requests over the nodes of a cluster
     Balancer(BalancerArgs),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Human,
+    /// One JSON object per line
+    Json,
 }
 
 /// Runs the command that this process was started with.
@@ -28,36 +96,108 @@ pub fn main() -> ExitCode {
 }
 
 /// Runs a command to its end; the first argument is the name of the program, as in
-/// [`std::env::args`]. Starts its own runtime, so it is called outside of one.
+/// [`std::env::args`]. Starts its own runtime and obeys SIGTERM and SIGINT, so it is called outside of
+/// a runtime and takes over the process.
 #[must_use]
 pub fn run_from<I, T>(args: I) -> ExitCode
 where
     I: IntoIterator<Item = T>,
-    T: Into<OsString> + Clone,
+    T: Into<OsString>,
 {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let cli = match parse(&args) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(BAD_USAGE));
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    start_logging(&cli.common);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("leaderboard: cannot start the runtime: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return failed(FAILED, &format!("cannot start the runtime: {error}"), &cli),
     };
-    let Command::Balancer(args) = cli.command;
-    match runtime.block_on(balancer::run(args, std::future::pending())) {
+    match runtime.block_on(run(&cli)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("leaderboard: {error}");
-            ExitCode::FAILURE
-        }
+        Err(Failure { exit_code, message }) => failed(exit_code, &message, &cli),
     }
+}
+
+/// Reads flags, environment and configuration file.
+fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+    let mut command = Cli::command();
+    if let Some(path) = config_file::path_in(&command, args) {
+        command = config_file::with_defaults_of(command, &path)?;
+    }
+    let matches = command.try_get_matches_from(args)?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// Why a command ended without success.
+struct Failure {
+    exit_code: u8,
+    message: String,
+}
+
+async fn run(cli: &Cli) -> Result<(), Failure> {
+    let shutdown = shutdown::requested(cli.common.exit_with_stdin).map_err(|error| Failure {
+        exit_code: FAILED,
+        message: format!("cannot listen for signals: {error}"),
+    })?;
+    match &cli.command {
+        Command::Node(args) => Ok(node::run(args.clone(), shutdown).await?),
+        Command::Balancer(args) => Ok(balancer::run(args.clone(), shutdown).await?),
+    }
+}
+
+impl From<NodeError> for Failure {
+    fn from(error: NodeError) -> Self {
+        let exit_code = match &error {
+            NodeError::Usage(_) | NodeError::Start(StartError::Config(_)) => BAD_USAGE,
+            NodeError::Start(error) if error.is_safety_refusal() => REFUSED_FOR_SAFETY,
+            NodeError::Start(error) if error.is_disk_failure() => DISK_FAILURE,
+            NodeError::Fatal(Fatal::Disk(_)) => DISK_FAILURE,
+            _ => FAILED,
+        };
+        Self { exit_code, message: error.to_string() }
+    }
+}
+
+impl From<BalancerError> for Failure {
+    fn from(error: BalancerError) -> Self {
+        let exit_code = match &error {
+            BalancerError::NoNodes | BalancerError::ListensOnNode(_) => BAD_USAGE,
+            _ => FAILED,
+        };
+        Self { exit_code, message: error.to_string() }
+    }
+}
+
+/// Says why, in the chosen format.
+fn failed(exit_code: u8, message: &str, cli: &Cli) -> ExitCode {
+    match cli.common.log_format {
+        LogFormat::Human => eprintln!("leaderboard: {message}"),
+        LogFormat::Json => tracing::error!(exit_code, "{message}"),
+    }
+    ExitCode::from(exit_code)
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn start_logging(common: &CommonArgs) {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&common.log))
+        .with_writer(std::io::stderr)
+        .with_ansi(colour);
+    // Whoever embeds this may have a subscriber already: then theirs stays.
+    let _ = match common.log_format {
+        LogFormat::Human => lines.try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
 }

@@ -1,4 +1,18 @@
 //! A leaderboard replicated with Raft: nodes that answer HTTP, a balancer before them, and a page.
+//!
+//! Three layers, each knowing only the one below it:
+//!
+//! - **The state**, pure and deterministic: [`leaderboard`] holds boards and idempotency keys and is
+//!   changed only by [`command`]s, each answered with a [`reply`]. A [`board`] ranks its players with
+//!   an [`ordered_index`]; [`idempotency`] makes writes exactly-once; a [`digest`] tells whether two
+//!   nodes hold the same.
+//! - **The node**: [`node`] runs that state on `raft-grpc` and answers HTTP.
+//! - **The command line**: [`cli`], with [`balancer`] as the second thing that it can run.
+//!
+//! The life of a vote: `POST /add_vote` is read and checked, becomes the bytes of a command, is
+//! proposed, replicated and applied on every node; the reply of the node that was asked travels back as
+//! bytes too, because it may come from the leader, and becomes JSON. A read asks Raft how fresh it has
+//! to be, waits until this node is, and looks at the state.
 
 pub mod balancer;
 pub mod board;
@@ -6,10 +20,13 @@ pub mod cli;
 mod codec;
 pub mod command;
 pub mod digest;
+mod duration;
 pub mod idempotency;
 pub mod leaderboard;
+pub mod node;
 pub mod ordered_index;
 pub mod reply;
+mod rest;
 pub mod types;
 
 pub use codec::DecodeError;

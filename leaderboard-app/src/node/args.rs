@@ -1,0 +1,193 @@
+//! The options of `leaderboard node`, and what they mean together.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use raft_grpc::{NodeConfig, NodeId};
+
+use super::{NodeError, NodeSettings};
+use crate::duration::parse_duration;
+
+/// Options of `leaderboard node`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct NodeArgs {
+    /// This node's number in the cluster, from 1; it never changes
+    #[arg(long, env = "LEADERBOARD_ID", value_name = "ID", value_parser = node_id)]
+    pub id: NodeId,
+    /// Where the log is kept; created if missing, and this node's alone
+    #[arg(long, env = "LEADERBOARD_DATA_DIR", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Where clients connect
+    #[arg(
+        long,
+        env = "LEADERBOARD_HTTP",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:8081",
+        value_parser = host_port
+    )]
+    pub http: String,
+    /// Where the other nodes connect
+    #[arg(
+        long,
+        env = "LEADERBOARD_RAFT",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:7081",
+        value_parser = host_port
+    )]
+    pub raft: String,
+    /// The Raft address of every member, this node included
+    #[arg(
+        long,
+        env = "LEADERBOARD_PEERS",
+        value_name = "ID=HOST:PORT,…",
+        value_delimiter = ',',
+        required = true,
+        value_parser = member
+    )]
+    pub peers: Vec<(NodeId, String)>,
+    /// The HTTP addresses of members, shown by GET /v1/cluster
+    #[arg(
+        long,
+        env = "LEADERBOARD_HTTP_PEERS",
+        value_name = "ID=HOST:PORT,…",
+        value_delimiter = ',',
+        value_parser = member
+    )]
+    pub http_peers: Vec<(NodeId, String)>,
+    /// The cluster's name, the same on all its nodes; 1 to 64 bytes
+    #[arg(long, env = "LEADERBOARD_CLUSTER", value_name = "NAME", default_value = "leaderboard")]
+    pub cluster: String,
+    /// A follower that hears nothing campaigns after once to twice this time (ms, s, m)
+    #[arg(
+        long,
+        env = "LEADERBOARD_ELECTION_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "300ms",
+        value_parser = duration
+    )]
+    pub election_timeout: Duration,
+    /// How often an idle leader shows that it is alive; at most a quarter of the election timeout
+    #[arg(
+        long,
+        env = "LEADERBOARD_HEARTBEAT_INTERVAL",
+        value_name = "DURATION",
+        default_value = "50ms",
+        value_parser = duration
+    )]
+    pub heartbeat_interval: Duration,
+    /// How long a request may take that has no Request-Timeout header
+    #[arg(
+        long,
+        env = "LEADERBOARD_REQUEST_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "5s",
+        value_parser = duration
+    )]
+    pub request_timeout: Duration,
+    /// How long requests under way may take to finish when the node is told to stop
+    #[arg(
+        long,
+        env = "LEADERBOARD_DRAIN_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "5s",
+        value_parser = duration
+    )]
+    pub drain_timeout: Duration,
+    /// How many clients may be connected at once; more wait to be accepted
+    #[arg(
+        long,
+        env = "LEADERBOARD_CONNECTIONS_MAX",
+        value_name = "COUNT",
+        default_value_t = 1024,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub connections_max: u32,
+}
+
+impl NodeArgs {
+    /// Checks the options against each other and resolves the names of hosts.
+    pub(super) async fn into_settings(self) -> Result<NodeSettings, NodeError> {
+        let peers = members("--peers", self.peers)?;
+        let http_peers = members("--http-peers", self.http_peers)?;
+        if !peers.contains_key(&self.id) {
+            return Err(NodeError::Usage(format!(
+                "--peers does not name this node: add {}={} to it",
+                self.id.get(),
+                self.raft
+            )));
+        }
+        if let Some(stranger) = http_peers.keys().find(|id| !peers.contains_key(id)) {
+            let stranger = stranger.get();
+            return Err(NodeError::Usage(format!(
+                "--http-peers names node {stranger}, which --peers does not"
+            )));
+        }
+        let listen = resolve(&self.raft).await?;
+        let http = resolve(&self.http).await?;
+        let raft = NodeConfig {
+            election_timeout: self.election_timeout,
+            heartbeat_interval: self.heartbeat_interval,
+            request_timeout: self.request_timeout,
+            ..NodeConfig::new(self.cluster, self.id, self.data_dir, listen, peers)
+        };
+        Ok(NodeSettings {
+            http_peers,
+            drain_timeout: self.drain_timeout,
+            connections_max: usize::try_from(self.connections_max).unwrap_or(usize::MAX),
+            ..NodeSettings::new(raft, http)
+        })
+    }
+}
+
+fn members(
+    option: &str,
+    list: Vec<(NodeId, String)>,
+) -> Result<BTreeMap<NodeId, String>, NodeError> {
+    let mut members = BTreeMap::new();
+    for (id, address) in list {
+        if members.insert(id, address).is_some() {
+            return Err(NodeError::Usage(format!("{option} names node {} twice", id.get())));
+        }
+    }
+    Ok(members)
+}
+
+async fn resolve(address: &str) -> Result<SocketAddr, NodeError> {
+    let failed = |source| NodeError::Listen { address: address.to_owned(), source };
+    let mut found = tokio::net::lookup_host(address).await.map_err(failed)?;
+    found.next().ok_or_else(|| {
+        failed(std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address"))
+    })
+}
+
+fn node_id(text: &str) -> Result<NodeId, String> {
+    let id = text.parse().ok().and_then(NodeId::new);
+    id.ok_or_else(|| "a node's id is a whole number from 1".to_owned())
+}
+
+/// `host:port`; whether the host exists shows later, when the network is there.
+fn host_port(text: &str) -> Result<String, String> {
+    let parts = text.rsplit_once(':');
+    match parts {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("an address is HOST:PORT, as in 127.0.0.1:8081".to_owned()),
+    }
+}
+
+fn member(text: &str) -> Result<(NodeId, String), String> {
+    let (id, address) = text
+        .trim()
+        .split_once('=')
+        .ok_or_else(|| "a member is ID=HOST:PORT, as in 1=127.0.0.1:7081".to_owned())?;
+    Ok((node_id(id)?, host_port(address)?))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "a duration is a whole number of ms, s or m, as in 300ms or 5s".to_owned())
+}

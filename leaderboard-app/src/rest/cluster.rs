@@ -1,0 +1,164 @@
+//! `GET /v1/cluster`, `/livez` and `/readyz`: how this node is, and how it sees the others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use raft_grpc::{Consistency, LogIndex, NodeId, NodeStatus, RoleKind};
+use serde::Serialize;
+
+use super::params::Params;
+use super::problem::{Code, Problem};
+use super::request::Deadline;
+use super::{Api, json};
+
+/// How long `/readyz` waits for a leader to confirm a read, unless the request says less.
+const READY_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[derive(Serialize)]
+struct Cluster {
+    cluster: String,
+    node: u64,
+    role: String,
+    leader: Option<u64>,
+    term: u64,
+    members: Vec<Member>,
+    last_index: u64,
+    commit_index: u64,
+    applied_index: u64,
+    snapshot_index: u64,
+    /// Of the state right after `applied_index`.
+    digest: String,
+    incarnation: String,
+    links: Vec<Link>,
+}
+
+#[derive(Serialize)]
+struct Member {
+    id: u64,
+    raft: Option<String>,
+    http: Option<String>,
+    kind: &'static str,
+    /// Known to the leader, and to each node for itself.
+    match_index: Option<u64>,
+    /// Known to the leader.
+    lag_entries: Option<u64>,
+    healthy: bool,
+}
+
+#[derive(Serialize)]
+struct Link {
+    id: u64,
+    address: String,
+    connected: bool,
+    dropped: u64,
+}
+
+/// This node's view of the cluster. Answered at once from what is known here, with or without a leader.
+pub(crate) async fn cluster(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    Params::of_query(request.uri().query(), &[])?;
+    let (applied, digest) = {
+        let state = api.raft.read_stale();
+        (state.applied().index, state.digest())
+    };
+    let status = api.raft.status();
+    let raft = &status.raft;
+    // The published status may be a moment older than the state machine.
+    let commit = raft.commit.max(applied);
+    let members = raft.membership.nodes().map(|id| member(&api, &status, id)).collect();
+    let links = status.peers.iter().map(|link| Link {
+        id: link.id.get(),
+        address: link.address.clone(),
+        connected: link.connected,
+        dropped: link.dropped,
+    });
+    Ok(json(&Cluster {
+        node: raft.id.get(),
+        role: raft.role.to_string(),
+        leader: raft.leader.map(NodeId::get),
+        term: raft.term.0,
+        members,
+        last_index: raft.last.index.max(commit).0,
+        commit_index: commit.0,
+        applied_index: applied.0,
+        // Snapshots come with a later version; until then the log goes back to its start.
+        snapshot_index: 0,
+        digest: digest.to_string(),
+        incarnation: format!("{:032x}", status.incarnation),
+        links: links.collect(),
+        cluster: status.cluster,
+    }))
+}
+
+fn member(api: &Api, status: &NodeStatus, id: NodeId) -> Member {
+    let raft = &status.raft;
+    let is_self = id == raft.id;
+    let as_leader = raft.peers.iter().find(|peer| peer.id == id);
+    let link = status.peers.iter().find(|link| link.id == id);
+    let match_index = if is_self { Some(raft.durable) } else { as_leader.map(|p| p.match_index) };
+    let lag = |durable: LogIndex| raft.last.index.0.saturating_sub(durable.0);
+    let leads = raft.role == RoleKind::Leader;
+    Member {
+        id: id.get(),
+        raft: api.raft_peers.get(&id).cloned(),
+        http: api.http_peers.get(&id).cloned(),
+        kind: if raft.membership.is_voter(id) { "voter" } else { "learner" },
+        match_index: match_index.map(|index| index.0),
+        lag_entries: match_index.filter(|_| leads).map(lag),
+        // The leader knows who answers; the others only whom they can reach.
+        healthy: is_self
+            || match as_leader {
+                Some(peer) => peer.recently_active,
+                None => link.is_some_and(|link| link.connected),
+            },
+    }
+}
+
+#[derive(Serialize)]
+struct Alive {
+    status: &'static str,
+    node: u64,
+}
+
+/// The process runs and answers. Says nothing about the cluster.
+pub(crate) async fn livez(State(api): State<Arc<Api>>) -> Response {
+    json(&Alive { status: "alive", node: api.node.get() })
+}
+
+#[derive(Serialize)]
+struct Ready {
+    status: &'static str,
+    node: u64,
+    level: &'static str,
+}
+
+/// Can this node serve now: linearizable reads and so writes too, or with `level=stale` reads of its own
+/// state?
+pub(crate) async fn readyz(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let deadline = Deadline::of(request.headers(), READY_TIMEOUT)?;
+    let mut params = Params::of_query(request.uri().query(), &["level"])?;
+    let level = match params.text("level")?.as_deref() {
+        None | Some("linearizable") => "linearizable",
+        Some("stale") => "stale",
+        Some(_) => {
+            let detail = "`level` must be `linearizable` or `stale`.";
+            return Err(Problem::refused(Code::OutOfRange, detail));
+        }
+    };
+    if api.is_stopping() {
+        let detail = "This node is stopping; use another one.";
+        return Err(Problem::try_again(Code::ShuttingDown, detail));
+    }
+    if level == "linearizable" {
+        let read = api.raft.read_within(Consistency::Linearizable, deadline.left()).await;
+        drop(read.map_err(Problem::of_read)?);
+    }
+    Ok(json(&Ready { status: "ready", node: api.node.get(), level }))
+}
