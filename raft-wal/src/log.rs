@@ -119,13 +119,14 @@ impl Log {
     ) -> Result<Self, DiskError> {
         let id = tail.next_id;
         let salt = random(disk.as_ref())?;
-        let header = SegmentHeader { salt, incarnation, id, ..tail.header.clone() };
         let records =
             |batch: &[_]| batch.iter().map(|(_, record): &(_, Record)| record.bytes()).sum();
         let batches: u64 = tail.batches.iter().map(|batch| batch_bytes(records(batch))).sum();
-        let needed = SegmentHeader::bytes(&header.membership) + batches + SMALL_BATCH_BYTES;
+        let needed = SegmentHeader::bytes(&tail.header.membership) + batches + SMALL_BATCH_BYTES;
         let bytes = segment_file_bytes(config.segment_bytes, needed);
         let spare = SpareJob { disk: Arc::clone(&disk), number: 0, bytes }.prepare()?;
+        let header =
+            SegmentHeader { salt, incarnation, id, file_bytes: bytes, ..tail.header.clone() };
         let mut segment = begin(spare, &header)?;
         let mut buffer = Vec::new();
         for batch in tail.batches.iter().map(Vec::as_slice).chain([[].as_slice()]) {
@@ -290,6 +291,9 @@ impl Log {
     /// a seal has a successor, and whatever is missing is missed.
     fn roll(&mut self, bytes: u64) -> Result<(), DiskError> {
         self.sync_segment()?;
+        let membership = self.state.membership().clone();
+        let needed = SegmentHeader::bytes(&membership) + bytes;
+        let spare = self.take_spare(segment_file_bytes(self.segment_bytes, needed))?;
         let (base, base_timestamp) = self.state.last();
         let id = self.next_id;
         let Segment { id: previous, end, chain, .. } = self.segment;
@@ -297,15 +301,14 @@ impl Log {
             salt: random(self.disk.as_ref())?,
             incarnation: self.incarnation,
             id,
+            file_bytes: spare.bytes,
             first_id: id,
             previous: Some(Link { id: previous, end, chain }),
             hard_state: self.state.hard_state(),
             base,
             base_timestamp,
-            membership: self.state.membership().clone(),
+            membership,
         };
-        let needed = SegmentHeader::bytes(&header.membership) + bytes;
-        let spare = self.take_spare(segment_file_bytes(self.segment_bytes, needed))?;
         let mut next = begin(spare, &header)?;
         next.sync()?;
         publish(self.disk.as_ref(), &mut next.file, &header)?;

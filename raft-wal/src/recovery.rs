@@ -7,7 +7,6 @@ use raft_core::{Entry, GroupId, HardState, LogIndex, LogPosition, Restored, Time
 use crate::config::{SEGMENT_FILE_BYTES_MAX, WalConfig};
 use crate::disk::{Disk, NamedFile, remove, sync_directory};
 use crate::error::{DiskError, OpenError};
-use crate::format::BLOCK_BYTES;
 use crate::format::header::{HeaderError, Link, SegmentHeader};
 use crate::format::record::Record;
 use crate::format::walk::{End, Step, Walker};
@@ -181,6 +180,7 @@ fn create(config: &WalConfig, stored: &Stored) -> Result<Recovered, OpenError> {
         salt: 0,
         incarnation: stored.identity.incarnation,
         id: 1,
+        file_bytes: 0,
         first_id: 1,
         previous: None,
         hard_state: HardState::default(),
@@ -294,8 +294,8 @@ fn read_header(
 ) -> Result<(SegmentHeader, Vec<u8>), OpenError> {
     let corrupt = |what| OpenError::corrupt(&file.name, 0, what);
     let (bytes, length) = NamedFile::read(disk, &file.name, SEGMENT_FILE_BYTES_MAX)?;
-    if length > SEGMENT_FILE_BYTES_MAX || !length.is_multiple_of(BLOCK_BYTES as u64) {
-        return Err(corrupt("no segment has such a length"));
+    if length > SEGMENT_FILE_BYTES_MAX {
+        return Err(corrupt("no segment is that long"));
     }
     let (header, _) = SegmentHeader::decode(&bytes).map_err(|error| match error {
         HeaderError::Version(found) => {
@@ -305,6 +305,9 @@ fn read_header(
     })?;
     if header.incarnation != incarnation {
         return Err(corrupt("it belongs to another directory"));
+    }
+    if header.file_bytes != length {
+        return Err(corrupt("its length changed"));
     }
     if (header.base.index.0, header.id) != (file.base, file.id) {
         return Err(corrupt("it is not the segment that its name says"));

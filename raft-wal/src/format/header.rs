@@ -23,6 +23,7 @@ const AT_BASE_INDEX: usize = 96;
 const AT_BASE_TERM: usize = 104;
 const AT_BASE_TIMESTAMP: usize = 112;
 const AT_PREVIOUS_CHAIN: usize = 120;
+const AT_FILE_BLOCKS: usize = 124;
 /// Up to here the header is in the clear, from here on it is scrambled.
 const FIXED_BYTES: usize = 128;
 
@@ -35,6 +36,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) incarnation: u128,
     /// Its number; each new segment of a directory has a greater one.
     pub(crate) id: u64,
+    /// The length of its file, whole blocks: a file that was cut off is no shorter log.
+    pub(crate) file_bytes: u64,
     /// It stands for all segments with numbers from this one up to its own: less than its own number
     /// if it is a copy of a tail.
     pub(crate) first_id: u64,
@@ -89,9 +92,10 @@ impl SegmentHeader {
         let members = encode_membership(&self.membership);
         out[..8].copy_from_slice(MAGIC);
         put_u32(&mut out, AT_VERSION, FORMAT_VERSION);
-        let as_u32 = |bytes| u32::try_from(bytes).expect("the log bounds memberships below 4 GiB");
+        let as_u32 = |bytes| u32::try_from(bytes).expect("the log bounds lengths below 4 GiB");
         put_u32(&mut out, AT_LENGTH, as_u32(length));
         put_u32(&mut out, AT_MEMBERSHIP_BYTES, as_u32(members.len() as u64));
+        put_u32(&mut out, AT_FILE_BLOCKS, as_u32(self.file_bytes / BLOCK_BYTES as u64));
         put_u64(&mut out, AT_SALT, self.salt);
         out[AT_INCARNATION..AT_ID].copy_from_slice(&self.incarnation.to_le_bytes());
         put_u64(&mut out, AT_ID, self.id);
@@ -153,6 +157,7 @@ impl SegmentHeader {
             salt,
             incarnation: u128::from_le_bytes(incarnation),
             id: u64_at(area, AT_ID),
+            file_bytes: u64::from(u32_at(area, AT_FILE_BLOCKS)) * BLOCK_BYTES as u64,
             first_id: u64_at(area, AT_FIRST_ID),
             previous: (previous_id != 0).then_some(link),
             hard_state: HardState {
@@ -190,6 +195,7 @@ mod tests {
             salt: 77,
             incarnation: 1 << 100,
             id: 9,
+            file_bytes: 16 << 20,
             first_id: 7,
             previous: Some(Link { id: 6, end: 8192, chain: 3 }),
             hard_state: HardState { term: Term(4), voted_for: NodeId::new(2) },
