@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use raft_core::NodeId;
 
+/// The largest command that a cluster can be configured for: one has to fit into a frame of the wire
+/// together with everything else.
+pub(crate) const COMMAND_BYTES_MAX: u64 = 1 << 20;
+
 /// How one node runs. [`NodeConfig::new`] gives sound values for a local network; everything is checked
 /// by [`start`](crate::start) before anything is touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,10 +63,52 @@ impl NodeConfig {
             heartbeat_interval: Duration::from_millis(50),
             request_timeout: Duration::from_secs(5),
             shutdown_grace: Duration::from_secs(2),
-            command_bytes_max: 1 << 20,
+            command_bytes_max: COMMAND_BYTES_MAX,
             segment_bytes: 16 << 20,
         }
     }
+
+    /// Checks what the protocol and the log do not check themselves.
+    ///
+    /// # Errors
+    /// The first field that breaks its rule.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let refuse = |field, value: String, rule| Err(ConfigError { field, value, rule });
+        if self.cluster.is_empty() || self.cluster.len() > 64 {
+            let rule = "must be 1 to 64 bytes long";
+            return refuse("cluster", format!("{:?}", self.cluster), rule);
+        }
+        if self.peers.len() > 255 {
+            let count = format!("{} addresses", self.peers.len());
+            return refuse("peers", count, "must be at most 255");
+        }
+        if !self.peers.contains_key(&self.id) {
+            let ids: Vec<String> = self.peers.keys().map(ToString::to_string).collect();
+            let rule = "must name every member, this node included";
+            return refuse("peers", format!("[{}]", ids.join(", ")), rule);
+        }
+        if let Some((id, address)) = self.peers.iter().find(|(_, address)| !is_address(address)) {
+            return refuse("peers", format!("{id}={address:?}"), "must be host:port");
+        }
+        if self.request_timeout.is_zero() {
+            return refuse("request_timeout", "0".into(), "must be longer than zero");
+        }
+        if !(1..=COMMAND_BYTES_MAX).contains(&self.command_bytes_max) {
+            let value = self.command_bytes_max.to_string();
+            return refuse("command_bytes_max", value, "must be between 1 byte and 1 MiB");
+        }
+        Ok(())
+    }
+}
+
+/// Has it the form `host:port`? Whether there is such a host shows when it is called.
+fn is_address(address: &str) -> bool {
+    let Some((host, port)) = address.rsplit_once(':') else {
+        return false;
+    };
+    let host_is_plain = !host.is_empty()
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:%".contains(&b));
+    host_is_plain && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
 /// A setting that breaks a rule.
@@ -75,4 +121,49 @@ pub struct ConfigError {
     pub value: String,
     /// What it must be.
     pub rule: &'static str,
+}
+
+impl From<raft_core::ConfigError> for ConfigError {
+    fn from(error: raft_core::ConfigError) -> Self {
+        let raft_core::ConfigError { field, value, rule } = error;
+        let value = value.to_string();
+        Self { field, value, rule }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> NodeConfig {
+        let id = NodeId::new(1).unwrap();
+        let peers = BTreeMap::from([(id, "localhost:7081".to_owned())]);
+        NodeConfig::new("test", id, "unused", "127.0.0.1:0".parse().unwrap(), peers)
+    }
+
+    #[test]
+    fn the_defaults_are_sound() {
+        assert_eq!(config().validate(), Ok(()));
+    }
+
+    #[test]
+    fn each_broken_rule_names_its_field() {
+        type Break = fn(&mut NodeConfig);
+        let cases: [(&str, Break); 9] = [
+            ("cluster", |c| c.cluster.clear()),
+            ("cluster", |c| c.cluster = "x".repeat(65)),
+            ("peers", |c| c.peers.clear()),
+            ("peers", |c| c.id = NodeId::new(2).unwrap()),
+            ("peers", |c| c.peers.values_mut().for_each(|a| *a = "no port".into())),
+            ("peers", |c| c.peers.values_mut().for_each(|a| *a = "host:0".into())),
+            ("request_timeout", |c| c.request_timeout = Duration::ZERO),
+            ("command_bytes_max", |c| c.command_bytes_max = 0),
+            ("command_bytes_max", |c| c.command_bytes_max = COMMAND_BYTES_MAX + 1),
+        ];
+        for (field, break_it) in cases {
+            let mut broken = config();
+            break_it(&mut broken);
+            assert_eq!(broken.validate().map_err(|error| error.field), Err(field));
+        }
+    }
 }

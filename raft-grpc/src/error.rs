@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use raft_wal::WalError;
+
 use crate::config::ConfigError;
 
 /// Why a command has no result. The two halves differ in what the caller may do next.
@@ -62,6 +64,17 @@ pub enum Unknown {
     /// The node stopped while the command was being replicated.
     #[error("the node stopped while the command was being replicated")]
     ShuttingDown,
+    /// The command **was** applied, but the state machine broke its contract: its response is larger
+    /// than [`RESPONSE_BYTES_MAX`](crate::RESPONSE_BYTES_MAX).
+    #[error(
+        "the command was applied, but its response has {bytes} bytes, at most {max} are carried"
+    )]
+    ResponseTooLarge {
+        /// The size of the response.
+        bytes: u64,
+        /// The limit.
+        max: u64,
+    },
 }
 
 /// Why a read was not served. A read has no effect: it is always safe to try again.
@@ -89,6 +102,13 @@ pub enum StartError {
     /// A setting breaks a rule.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] raft_wal::OpenError),
+    /// The log was read, but is not that of a Raft node: damaged in a way that its checksums do not
+    /// show.
+    #[error("{0}; do not delete the data directory, find out what changed it")]
+    Restored(raft_core::StartError),
     /// The Raft port cannot be bound.
     #[error("cannot listen on {address}: {source}; is another node running there?")]
     Listen {
@@ -97,6 +117,18 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The system gives out no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+impl From<raft_core::StartError> for StartError {
+    fn from(error: raft_core::StartError) -> Self {
+        match error {
+            raft_core::StartError::Config(error) => Self::Config(error.into()),
+            error => Self::Restored(error),
+        }
+    }
 }
 
 impl StartError {
@@ -105,7 +137,9 @@ impl StartError {
     #[must_use]
     pub fn is_safety_refusal(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Listen { .. } => false,
+            Self::Log(error) => error.is_safety_refusal(),
+            Self::Restored(_) => true,
+            Self::Config(_) | Self::Listen { .. } | Self::Thread(_) => false,
         }
     }
 
@@ -113,7 +147,8 @@ impl StartError {
     #[must_use]
     pub fn is_disk_failure(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Listen { .. } => false,
+            Self::Log(error) => error.is_disk_failure(),
+            Self::Config(_) | Self::Restored(_) | Self::Listen { .. } | Self::Thread(_) => false,
         }
     }
 }
@@ -124,10 +159,10 @@ impl StartError {
 pub enum Fatal {
     /// The log could not be written. What was acknowledged is safe, but this process must not go on: a
     /// program should exit with code 4.
-    #[error("the log failed: {0}; check the disk, then start the node again")]
-    Disk(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Disk(#[from] WalError),
     /// The state machine panicked while applying an entry. Its message is on stderr.
-    #[error("the state machine panicked; every node that applies the same entry will")]
+    #[error("the state machine panicked; so will every node that applies the same entry")]
     StateMachinePanicked,
     /// The task that owns the node panicked: a bug in this library.
     #[error("the task that owns the node panicked: a bug, please report it")]

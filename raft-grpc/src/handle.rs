@@ -1,16 +1,21 @@
 //! How the rest of the program talks to its node.
 
-use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::ops::Deref;
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::{LogIndex, LogPosition};
 use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use crate::apply::Machine;
+#[cfg(doc)]
 use crate::config::NodeConfig;
-use crate::error::{Fatal, NotApplied, ProposeError, ReadError, StartError};
+use crate::error::{ProposeError, ReadError};
+use crate::requests::Requests;
 use crate::state_machine::StateMachine;
 use crate::status::NodeStatus;
 
@@ -35,33 +40,50 @@ pub struct Applied {
     pub response: Bytes,
 }
 
-/// A node's doors. Cheap to clone.
+/// A node's doors. Cheap to clone. The node lives on when all are dropped.
 pub struct RaftHandle<S: StateMachine> {
-    machine: Arc<RwLock<S>>,
-    status: watch::Receiver<NodeStatus>,
+    shared: Arc<Shared<S>>,
+}
+
+/// What all handles of a node share.
+pub(crate) struct Shared<S> {
+    pub(crate) machine: Arc<RwLock<Machine<S>>>,
+    pub(crate) requests: Arc<Requests>,
+    pub(crate) status: watch::Receiver<NodeStatus>,
+    pub(crate) local_addr: SocketAddr,
+    pub(crate) request_timeout: Duration,
+    /// Ask the node to stop.
+    pub(crate) draining: CancellationToken,
+    /// It has stopped.
+    pub(crate) stopped: CancellationToken,
 }
 
 impl<S: StateMachine> Clone for RaftHandle<S> {
     fn clone(&self) -> Self {
-        Self {
-            machine: Arc::clone(&self.machine),
-            status: self.status.clone(),
-        }
+        let shared = Arc::clone(&self.shared);
+        Self { shared }
+    }
+}
+
+impl<S: StateMachine> std::fmt::Debug for RaftHandle<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Shared { requests, .. } = &*self.shared;
+        f.debug_struct("RaftHandle").field("id", &requests.id).finish_non_exhaustive()
     }
 }
 
 /// A look at the state machine, which does not change as long as this exists: keep it short, and never
-/// over an `.await` (it is not [`Send`], so that the compiler minds).
+/// over an `.await` (it is not [`Send`], so that the compiler minds). Whoever holds one must not ask for
+/// a second: when the node waits to apply something between the two, neither goes on.
 pub struct ReadGuard<'a, S: StateMachine> {
-    machine: RwLockReadGuard<'a, S>,
-    applied: LogPosition,
+    machine: RwLockReadGuard<'a, Machine<S>>,
 }
 
 impl<S: StateMachine> ReadGuard<'_, S> {
     /// The last entry that the state reflects.
     #[must_use]
     pub fn applied(&self) -> LogPosition {
-        self.applied
+        self.machine.applied
     }
 }
 
@@ -69,19 +91,26 @@ impl<S: StateMachine> Deref for ReadGuard<'_, S> {
     type Target = S;
 
     fn deref(&self) -> &S {
-        &self.machine
+        &self.machine.state
     }
 }
 
 impl<S: StateMachine> RaftHandle<S> {
+    pub(crate) fn new(shared: Shared<S>) -> Self {
+        let shared = Arc::new(shared);
+        Self { shared }
+    }
+
     /// Replicates a command; answered when it is committed and applied. Any node will do: a follower
     /// forwards it to the leader. Takes at most [`NodeConfig::request_timeout`].
+    ///
+    /// Once called it may be applied, whether the future is polled to its end or dropped.
     ///
     /// # Errors
     /// [`ProposeError::NotApplied`] if it certainly was not applied, [`ProposeError::Unknown`] if that
     /// cannot be told.
     pub async fn propose(&self, command: Bytes) -> Result<Applied, ProposeError> {
-        self.propose_within(command, Duration::from_secs(5)).await
+        self.propose_within(command, self.shared.request_timeout).await
     }
 
     /// [`propose`](Self::propose) with another limit.
@@ -90,10 +119,11 @@ impl<S: StateMachine> RaftHandle<S> {
     /// As there.
     pub async fn propose_within(
         &self,
-        _command: Bytes,
-        _timeout: Duration,
+        command: Bytes,
+        timeout: Duration,
     ) -> Result<Applied, ProposeError> {
-        Err(NotApplied::ShuttingDown.into())
+        let deadline = Instant::now() + timeout;
+        self.shared.requests.propose(command, deadline).await
     }
 
     /// Waits until the local state is as fresh as asked, then looks at it. Takes at most
@@ -102,7 +132,7 @@ impl<S: StateMachine> RaftHandle<S> {
     /// # Errors
     /// If it did not become fresh enough; always safe to try again.
     pub async fn read(&self, consistency: Consistency) -> Result<ReadGuard<'_, S>, ReadError> {
-        self.read_within(consistency, Duration::from_secs(5)).await
+        self.read_within(consistency, self.shared.request_timeout).await
     }
 
     /// [`read`](Self::read) with another limit.
@@ -111,90 +141,54 @@ impl<S: StateMachine> RaftHandle<S> {
     /// As there.
     pub async fn read_within(
         &self,
-        _consistency: Consistency,
-        _timeout: Duration,
+        consistency: Consistency,
+        timeout: Duration,
     ) -> Result<ReadGuard<'_, S>, ReadError> {
-        Err(ReadError::ShuttingDown)
+        let deadline = Instant::now() + timeout;
+        let requests = &self.shared.requests;
+        match consistency {
+            Consistency::Linearizable => requests.read_linearizable(deadline).await?,
+            Consistency::AtLeast(index) if self.read_stale().applied().index < index => {
+                requests.read_at_least(index, deadline).await?;
+            }
+            Consistency::AtLeast(_) | Consistency::Stale => {}
+        }
+        Ok(self.read_stale())
     }
 
     /// The local state at once, however old.
     #[must_use]
     pub fn read_stale(&self) -> ReadGuard<'_, S> {
-        let machine = self.machine.read();
-        ReadGuard {
-            machine: machine.unwrap_or_else(std::sync::PoisonError::into_inner),
-            applied: LogPosition::default(),
-        }
+        // Poisoned is the lock of a state machine that panicked: the node stops, see `Fatal`.
+        let machine = self.shared.machine.read();
+        let machine = machine.unwrap_or_else(PoisonError::into_inner);
+        ReadGuard { machine }
     }
 
     /// What the node last told about itself. Cheap.
     #[must_use]
     pub fn status(&self) -> NodeStatus {
-        self.status.borrow().clone()
+        self.shared.status.borrow().clone()
     }
 
     /// The same, to be told of changes.
     #[must_use]
     pub fn watch_status(&self) -> watch::Receiver<NodeStatus> {
-        self.status.clone()
+        self.shared.status.clone()
     }
 
-    /// Stops the node: nothing new is taken, what is in flight may finish for a while, the rest is
-    /// answered, the log is closed and the port released. Returns when that is done; calling it again
-    /// is harmless.
-    pub async fn shutdown(&self) {}
-}
-
-/// The node's life. Dropping it does not end the node.
-#[must_use = "wait for it, to learn why the node stopped"]
-pub struct NodeTask {
-    life: PhantomData<()>,
-}
-
-impl NodeTask {
-    /// Resolves when the node has stopped: `Ok` after [`RaftHandle::shutdown`].
-    ///
-    /// # Errors
-    /// Why the node had to stop.
-    pub async fn wait(self) -> Result<(), Fatal> {
-        std::future::pending().await
+    /// Where the node listens for the others; of interest if [`NodeConfig::listen`] left the port to the
+    /// system.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.local_addr
     }
-}
 
-/// Opens the log, recovers, binds the port and starts everything. Must run inside a tokio runtime.
-///
-/// # Errors
-/// If the configuration is unsound, the port is taken or the log cannot be opened; then nothing runs.
-pub async fn start<S: StateMachine>(
-    config: NodeConfig,
-    machine: S,
-) -> Result<(RaftHandle<S>, NodeTask), StartError> {
-    let members = config.peers.keys().copied();
-    let membership = raft_core::Membership::new(members);
-    let membership = membership.map_err(|_| crate::config::ConfigError {
-        field: "peers",
-        value: "{}".into(),
-        rule: "must name every member, this node included",
-    })?;
-    let raft = raft_core::Node::new(
-        raft_core::Config::new(config.id, 1),
-        raft_core::Restored::empty(membership),
-        raft_core::Instant::default(),
-    );
-    let raft = raft.map_err(|_| crate::config::ConfigError {
-        field: "election_timeout",
-        value: String::new(),
-        rule: "must be sound",
-    })?;
-    let status = NodeStatus {
-        raft: raft.status(),
-        cluster: config.cluster,
-        peers: Vec::new(),
-        incarnation: 0,
-    };
-    let handle = RaftHandle {
-        machine: Arc::new(RwLock::new(machine)),
-        status: watch::channel(status).1,
-    };
-    Ok((handle, NodeTask { life: PhantomData }))
+    /// Stops the node: nothing new is taken, what is in flight may finish for
+    /// [`NodeConfig::shutdown_grace`], the rest is answered, the log is closed and the port released.
+    /// Returns when that is done; calling it again is harmless.
+    pub async fn shutdown(&self) {
+        self.shared.draining.cancel();
+        self.shared.stopped.cancelled().await;
+    }
 }

@@ -3,6 +3,9 @@
 use bytes::Bytes;
 use raft_core::{LogPosition, Timestamp};
 
+/// The largest response that [`StateMachine::apply`] may return: 1 MiB.
+pub const RESPONSE_BYTES_MAX: usize = 1 << 20;
+
 /// What is replicated: something that changes only by applying commands, in log order.
 ///
 /// **Deterministic by contract**: the same entries lead to the same state and the same responses, on
@@ -13,6 +16,9 @@ use raft_core::{LogPosition, Timestamp};
 /// After a restart the node applies the log from the start again to a fresh value.
 pub trait StateMachine: Send + Sync + 'static {
     /// Applies one committed command and returns the response for whoever proposed it.
+    ///
+    /// The response is at most [`RESPONSE_BYTES_MAX`] long, or the proposer gets
+    /// [`Unknown::ResponseTooLarge`](crate::Unknown) instead.
     ///
     /// It never fails: a command that cannot be done is answered with a response that says so. The
     /// bytes come from proposals, which anyone may have made: it must not panic on malformed ones. A

@@ -1,0 +1,123 @@
+//! The last stage: a thread that owns the write side of the state machine. It applies committed
+//! entries and answers whoever proposed them. Being a thread, it may wait for readers without holding
+//! up anything else.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, RwLock, mpsc};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use raft_core::{Entry, LogIndex, LogPosition, NodeId, Payload};
+use tokio::sync::watch;
+
+use crate::error::Unknown;
+use crate::handle::Applied;
+use crate::pending::{Answer, Waiter};
+use crate::state_machine::{AppliedEntry, RESPONSE_BYTES_MAX, StateMachine};
+
+/// After so many entries readers get their turn.
+const ENTRIES_PER_LOCK: usize = 512;
+
+/// The state machine and the last entry that it reflects, which change together.
+#[derive(Debug)]
+pub(crate) struct Machine<S> {
+    pub(crate) state: S,
+    pub(crate) applied: LogPosition,
+}
+
+/// Committed entries, and those who wait for some of them, in log order.
+struct Batch {
+    entries: Vec<Entry>,
+    waiters: VecDeque<(LogIndex, Waiter)>,
+}
+
+/// The way into the apply thread.
+#[derive(Debug)]
+pub(crate) struct ApplyQueue {
+    /// Without a limit of its own: raft-core hands out no more than
+    /// `Config::unapplied_bytes_max` ahead of what has been reported as applied.
+    batches: mpsc::Sender<Batch>,
+    thread: JoinHandle<()>,
+}
+
+impl ApplyQueue {
+    pub(crate) fn push(&self, entries: Vec<Entry>, waiters: VecDeque<(LogIndex, Waiter)>) {
+        // If the thread has panicked, the driver sees it by `applied`, and the waiters by being
+        // dropped here.
+        let _ = self.batches.send(Batch { entries, waiters });
+    }
+
+    /// Applies what is queued and ends the thread. Blocks.
+    pub(crate) fn close(self) {
+        let Self { batches, thread } = self;
+        drop(batches);
+        let _ = thread.join(); // A panic has been reported by `applied`.
+    }
+}
+
+/// Starts the thread. It tells by `applied` how far it got; when it ends, also by a panic, `applied` is
+/// closed.
+pub(crate) fn spawn<S: StateMachine>(
+    id: NodeId,
+    machine: Arc<RwLock<Machine<S>>>,
+    applied: watch::Sender<LogIndex>,
+) -> std::io::Result<ApplyQueue> {
+    let (batches, queue) = mpsc::channel();
+    let thread = std::thread::Builder::new().name(format!("apply-{id}"));
+    let thread = thread.spawn(move || {
+        for batch in &queue {
+            apply_batch(&machine, batch, &applied);
+        }
+    })?;
+    Ok(ApplyQueue { batches, thread })
+}
+
+fn apply_batch<S: StateMachine>(
+    machine: &RwLock<Machine<S>>,
+    batch: Batch,
+    applied: &watch::Sender<LogIndex>,
+) {
+    let Batch { entries, mut waiters } = batch;
+    let mut answers = Vec::with_capacity(waiters.len().min(ENTRIES_PER_LOCK));
+    let mut entries = entries.into_iter().peekable();
+    while entries.peek().is_some() {
+        let mut machine = machine.write().unwrap_or_else(PoisonError::into_inner);
+        for entry in entries.by_ref().take(ENTRIES_PER_LOCK) {
+            let position = entry.position();
+            let response = apply_entry(&mut machine.state, entry);
+            machine.applied = position;
+            if waiters.front().is_some_and(|(index, _)| *index == position.index)
+                && let Some((_, waiter)) = waiters.pop_front()
+            {
+                answers.push((waiter, answer(position, response)));
+            }
+        }
+        let index = machine.applied.index;
+        drop(machine);
+        // Whoever is answered may read at once, here: the state must be visible before.
+        applied.send_replace(index);
+        for (waiter, answer) in answers.drain(..) {
+            waiter.answer(answer);
+        }
+    }
+}
+
+fn apply_entry<S: StateMachine>(state: &mut S, entry: Entry) -> Bytes {
+    let position = entry.position();
+    match entry.payload {
+        Payload::Command(command) => {
+            state.apply(&AppliedEntry { position, timestamp: entry.timestamp, command })
+        }
+        Payload::Noop | Payload::Membership(_) => Bytes::new(), // Not for the state machine.
+    }
+}
+
+fn answer(position: LogPosition, response: Bytes) -> Answer {
+    if response.len() > RESPONSE_BYTES_MAX {
+        // The same wherever the command was proposed, although only a forwarded one needs the limit.
+        let bytes = response.len() as u64;
+        let max = RESPONSE_BYTES_MAX as u64;
+        return Err(Unknown::ResponseTooLarge { bytes, max }.into());
+    }
+    Ok(Applied { position, response })
+}

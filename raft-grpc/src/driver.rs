@@ -1,0 +1,354 @@
+//! The one task that owns the node. Nothing else touches it, so it needs no lock.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use raft_core::{
+    Event, Ignored, Input, Instant as Moment, LogIndex, Node, NodeId, Output, ProposeRefusal,
+    RoleKind, Timestamp,
+};
+use raft_wal::{Completion, Wal};
+use tokio::time::Instant;
+
+use crate::apply::ApplyQueue;
+use crate::error::{Fatal, NotApplied, Unknown};
+use crate::inbox::{Gate, Inbox, Read, Turn};
+use crate::peer::Links;
+use crate::pending::{
+    Failure, PendingProposals, PendingReads, Proposal, ReadFailure, Waiter, answer_reads,
+};
+use crate::queue::Weigh;
+use crate::requests::Requests;
+use crate::status::Publisher;
+use crate::throttle::Throttle;
+
+/// While this many bytes wait for the disk no proposals are taken in.
+const BACKLOG_BYTES_MAX_FOR_PROPOSALS: u64 = 16 << 20;
+
+/// While this many bytes wait for the disk no messages are taken in either. It is much more, because
+/// among them are the heartbeats that keep a slow disk from becoming an election, and a leader does not
+/// send much beyond what has been acknowledged anyway.
+const BACKLOG_BYTES_MAX_FOR_MESSAGES: u64 = 64 << 20;
+
+/// How many bytes go into one call of [`Node::propose`]: it takes all or nothing.
+const PROPOSE_BYTES: u64 = 1 << 20;
+
+/// How often waiters that gave up are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The monotonic clock that the node is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        let origin = Instant::now();
+        Self { origin }
+    }
+
+    pub(crate) fn now(self) -> Moment {
+        let nanos = self.origin.elapsed().as_nanos();
+        Moment::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// When to wake up for `moment`: at the latest after an hour, which harms nobody.
+    fn instant(self, moment: Moment) -> Instant {
+        let now = self.now();
+        self.origin
+            + now.since(Moment::default())
+            + moment.since(now).min(Duration::from_secs(3600))
+    }
+}
+
+/// The owner of the node, and everything that it moves between the queues.
+///
+/// The order of the fields matters when it is dropped half-way: without an inbox the log's thread finds
+/// nobody to wait for, and can be joined.
+pub(crate) struct Driver {
+    pub(crate) inbox: Inbox,
+    pub(crate) node: Node,
+    pub(crate) clock: Clock,
+    pub(crate) wal: Wal,
+    pub(crate) apply: ApplyQueue,
+    pub(crate) links: Arc<Links>,
+    pub(crate) publisher: Publisher,
+    pub(crate) requests: Arc<Requests>,
+    pub(crate) shutdown_grace: Duration,
+    pub(crate) nonsense: Throttle,
+    pub(crate) state: State,
+}
+
+/// What the driver itself remembers.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    output: Output,
+    proposals: PendingProposals,
+    reads: PendingReads,
+    applied: LogIndex,
+    /// When the waiters are swept.
+    sweep_due: Moment,
+    /// When a node that is stopping gives up what is still in flight.
+    give_up_at: Option<Moment>,
+}
+
+impl State {
+    /// The state machine reflects the log up to here.
+    pub(crate) fn starting_at(applied: LogIndex) -> Self {
+        let default = Self::default();
+        Self { applied, ..default }
+    }
+}
+
+impl Driver {
+    /// The life of the node.
+    pub(crate) async fn run(mut self) -> Result<(), Fatal> {
+        let mut turn = Turn::default();
+        let end = loop {
+            let deadline = self.clock.instant(self.deadline());
+            if let Err(fatal) = self.inbox.next_turn(deadline, self.gate(), &mut turn).await {
+                break Err(fatal);
+            }
+            let now = self.clock.now();
+            if let Err(fatal) = self.take_in(now, &mut turn) {
+                break Err(fatal);
+            }
+            self.node.poll(&mut self.state.output);
+            self.hand_on();
+            self.publisher.publish(now, &self.node, &self.links);
+            if self.is_drained(now) {
+                break Ok(());
+            }
+        };
+        self.finish(end).await
+    }
+
+    fn deadline(&self) -> Moment {
+        let give_up_at = self.state.give_up_at.unwrap_or(Moment::FAR_FUTURE);
+        let publish_due = self.publisher.due();
+        self.node.deadline().min(publish_due).min(give_up_at)
+    }
+
+    /// When the disk or the state machine is behind, bulk input has to wait.
+    fn gate(&self) -> Gate {
+        let backlog = self.wal.backlog_bytes();
+        Gate {
+            frames: backlog < BACKLOG_BYTES_MAX_FOR_MESSAGES,
+            proposals: backlog < BACKLOG_BYTES_MAX_FOR_PROPOSALS && !self.state.proposals.is_full(),
+        }
+    }
+
+    /// Tells the node everything that has queued up.
+    fn take_in(&mut self, now: Moment, turn: &mut Turn) -> Result<(), Fatal> {
+        let Turn { completions, applied, frames, proposals, reads } = turn;
+        for completion in completions.drain(..) {
+            match completion {
+                Completion::Durable(receipt) => self.node.step(now, Input::Written(receipt)),
+                Completion::Failed(error) => return Err(Fatal::Disk(error)),
+            }
+        }
+        if let Some(index) = applied.take() {
+            self.node.step(now, Input::Applied(index));
+            self.state.applied = index;
+            self.state.reads.on_applied(index);
+        }
+        for envelope in frames.drain(..).flatten() {
+            self.node.step(now, Input::Message(envelope));
+        }
+        self.propose(now, proposals);
+        self.read(now, reads);
+        if now >= self.node.deadline() {
+            self.node.step(now, Input::Timer);
+        }
+        if now >= self.state.sweep_due {
+            self.state.sweep_due = now.after(SWEEP_INTERVAL);
+            self.state.proposals.sweep();
+            self.state.reads.sweep();
+        }
+        Ok(())
+    }
+
+    /// All proposals that have queued up become one, or a few if they are large.
+    fn propose(&mut self, now: Moment, queued: &mut Vec<Proposal>) {
+        let mut commands = Vec::with_capacity(queued.len());
+        let mut waiters = Vec::with_capacity(queued.len());
+        let mut bytes = 0;
+        for proposal in queued.drain(..) {
+            if !proposal.waiter.claim() {
+                continue; // Its caller has given up.
+            }
+            let size = proposal.size_bytes();
+            bytes += size;
+            let Proposal { command, waiter } = proposal;
+            commands.push(command);
+            waiters.push((waiter, size));
+            if bytes >= PROPOSE_BYTES {
+                let (commands, waiters) = (commands.split_off(0), waiters.split_off(0));
+                self.propose_together(now, commands, waiters);
+                bytes = 0;
+            }
+        }
+        if !commands.is_empty() {
+            self.propose_together(now, commands, waiters);
+        }
+    }
+
+    fn propose_together(&mut self, now: Moment, commands: Vec<Bytes>, waiters: Vec<(Waiter, u64)>) {
+        let refused = match self.node.propose(now, wall_clock(), commands) {
+            Ok(proposed) => return self.state.proposals.register(proposed, waiters),
+            Err(refused) => refused,
+        };
+        let why: Failure = match refused.reason {
+            ProposeRefusal::NotLeader { hint } => Failure::NotLeader { hint },
+            ProposeRefusal::Busy { .. } => NotApplied::Busy.into(),
+            // Whatever a later core may add: it is in no log, the caller looks around.
+            _ => Failure::NotLeader { hint: None },
+        };
+        for (waiter, _) in waiters {
+            waiter.answer(Err(why.clone()));
+        }
+    }
+
+    /// All linearizable reads that have queued up share one question.
+    fn read(&mut self, now: Moment, queued: &mut Vec<Read>) {
+        if queued.is_empty() {
+            return;
+        }
+        if !self.state.reads.has_room(queued.len()) {
+            let refuse = |read| match read {
+                Read::Linearizable(waiter) | Read::AtLeast(_, waiter) => waiter,
+            };
+            let waiters = queued.drain(..).map(refuse).collect();
+            return answer_reads(waiters, Err(ReadFailure::Busy));
+        }
+        let mut linearizable = Vec::new();
+        for read in queued.drain(..) {
+            match read {
+                Read::Linearizable(waiter) => linearizable.push(waiter),
+                Read::AtLeast(index, waiter) if index <= self.state.applied => {
+                    answer_reads(vec![waiter], Ok(()));
+                }
+                Read::AtLeast(index, waiter) => {
+                    self.state.reads.wait_for_apply(index, vec![waiter]);
+                }
+            }
+        }
+        if linearizable.is_empty() {
+            return;
+        }
+        match self.node.read(now) {
+            Ok(id) => self.state.reads.wait_for_index(id, linearizable),
+            Err(why) => answer_reads(linearizable, Err(why.into())),
+        }
+    }
+
+    /// Does everything that the node wants done.
+    fn hand_on(&mut self) {
+        let Output { write, messages, committed, reads, proposals, events } =
+            &mut self.state.output;
+        if let Some(write) = write.take() {
+            self.wal.submit(write);
+        }
+        for envelope in messages.drain(..) {
+            self.links.send(envelope);
+        }
+        for outcome in proposals.drain(..) {
+            self.state.proposals.settle(outcome);
+        }
+        if !committed.is_empty() {
+            let entries = std::mem::take(committed);
+            let waiters = self.state.proposals.take_committed(&entries);
+            self.apply.push(entries, waiters);
+        }
+        for outcome in reads.drain(..) {
+            self.state.reads.settle(outcome, self.state.applied);
+        }
+        for event in events.drain(..) {
+            self.publisher.on_event(&event);
+            tell(self.publisher.id(), &event, &self.nonsense);
+        }
+    }
+
+    /// Is the node asked to stop, and nothing in flight any more, or the time for it up?
+    fn is_drained(&mut self, now: Moment) -> bool {
+        if self.inbox.doors_are_open() {
+            return false;
+        }
+        let give_up_at = *self.state.give_up_at.get_or_insert(now.after(self.shutdown_grace));
+        let State { proposals, reads, .. } = &self.state;
+        let in_flight = !proposals.is_empty() || !reads.is_empty() || self.requests.in_flight() > 0;
+        !in_flight || now >= give_up_at
+    }
+
+    /// Answers everyone, closes the log.
+    async fn finish(self, end: Result<(), Fatal>) -> Result<(), Fatal> {
+        let Self { inbox, wal, apply, state, publisher, .. } = self;
+        if let Err(fatal) = &end {
+            tracing::error!(node = %publisher.id(), "the node stops: {fatal}");
+        }
+        // Nobody takes receipts any more: the log's thread must not wait for it.
+        drop(inbox);
+        let State { mut proposals, mut reads, .. } = state;
+        proposals.fail_all(&Unknown::ShuttingDown);
+        reads.fail_all();
+        let closed = tokio::task::spawn_blocking(move || {
+            apply.close();
+            wal.close()
+        });
+        let closed = closed.await.map_err(|_| Fatal::Bug)?;
+        end.and(closed.map_err(Fatal::Disk))
+    }
+}
+
+/// The only look at the wall clock, for the timestamps of the entries that this node proposes.
+fn wall_clock() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Writes an event into the log of the program.
+fn tell(node: NodeId, event: &Event, nonsense: &Throttle) {
+    match event {
+        Event::Role { role, term, leader } => match (role, leader) {
+            (RoleKind::Leader, _) => tracing::info!(%node, "leads term {term}"),
+            (RoleKind::Follower, Some(leader)) => {
+                tracing::info!(%node, "follows {leader} in term {term}");
+            }
+            (role, _) => tracing::info!(%node, "is a {role} in term {term}, without a leader"),
+        },
+        Event::QuorumLost { term } => {
+            tracing::warn!(%node, "gives up term {term}: it hears from no majority any more");
+        }
+        Event::MembershipChanged { index, membership } => {
+            tracing::info!(%node, "the members are {membership} as of index {index}");
+        }
+        Event::Ignored { from, why } if is_nonsense(*why) => {
+            if let Some(suppressed) = nonsense.allow() {
+                let from = from.map(tracing::field::display);
+                tracing::warn!(%node, from, suppressed, "ignored nonsense: {why:?}");
+            }
+        }
+        Event::Ignored { from, why } => {
+            let from = from.map(tracing::field::display);
+            tracing::trace!(%node, from, "ignored: {why:?}");
+        }
+        event => tracing::debug!(%node, ?event),
+    }
+}
+
+/// Can it only come from a node that does not run this code, or from damage?
+fn is_nonsense(why: Ignored) -> bool {
+    matches!(
+        why,
+        Ignored::Misdirected
+            | Ignored::AbsurdTerm
+            | Ignored::Malformed
+            | Ignored::ContradictsCommit
+            | Ignored::SecondLeader
+            | Ignored::BeyondLog
+            | Ignored::ForeignReceipt
+            | Ignored::BadAppliedIndex
+    )
+}

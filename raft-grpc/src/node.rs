@@ -1,0 +1,270 @@
+//! Starting a node, and ending it in order.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use raft_core::{Membership, Node};
+use raft_wal::{Opened, Wal, WalConfig};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
+
+use crate::apply::{self, Machine};
+use crate::config::{ConfigError, NodeConfig};
+use crate::connect::{
+    CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX,
+    STREAM_WINDOW_BYTES, random,
+};
+use crate::driver::{Clock, Driver, State};
+use crate::error::{Fatal, StartError};
+use crate::forward::Forwarders;
+use crate::handle::{RaftHandle, Shared};
+use crate::handshake::{Identity, Visitors};
+use crate::inbox::{Senders, inbox};
+use crate::listener::{self, ACCEPTED_MAX};
+use crate::peer::Links;
+use crate::requests::Requests;
+use crate::service::Service;
+use crate::state_machine::StateMachine;
+use crate::status::Publisher;
+use crate::throttle::Throttle;
+use crate::wire::raft_server::RaftServer;
+
+/// How long the streams to other nodes have to end when the node has.
+const STREAMS_GRACE: Duration = Duration::from_secs(1);
+
+/// How many streams one connection may have open; a peer needs two.
+const STREAMS_PER_CONNECTION_MAX: u32 = 16;
+
+/// The node's life. Dropping it does not end the node.
+#[derive(Debug)]
+#[must_use = "wait for it, to learn why the node stopped"]
+pub struct NodeTask {
+    life: JoinHandle<Result<(), Fatal>>,
+}
+
+impl NodeTask {
+    /// Resolves when the node has stopped: `Ok` after [`RaftHandle::shutdown`].
+    ///
+    /// # Errors
+    /// Why the node had to stop.
+    pub async fn wait(self) -> Result<(), Fatal> {
+        match self.life.await {
+            Ok(end) => end,
+            Err(error) if error.is_panic() => Err(Fatal::Bug),
+            Err(_cancelled) => Ok(()), // The runtime is being shut down.
+        }
+    }
+}
+
+/// Opens the log, recovers, binds the port and starts everything. Must run inside a tokio runtime with
+/// time and I/O enabled.
+///
+/// # Errors
+/// If the configuration is unsound, the log cannot be opened or the port is taken; then nothing runs.
+pub async fn start<S: StateMachine>(
+    config: NodeConfig,
+    machine: S,
+) -> Result<(RaftHandle<S>, NodeTask), StartError> {
+    launch(config, None, machine).await
+}
+
+/// [`start`] on a port that is bound already, instead of on [`NodeConfig::listen`]: for tests, which
+/// must know the ports of all nodes before the first one starts, and for sockets handed down by a
+/// supervisor.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_on<S: StateMachine>(
+    listener: TcpListener,
+    config: NodeConfig,
+    machine: S,
+) -> Result<(RaftHandle<S>, NodeTask), StartError> {
+    launch(config, Some(listener), machine).await
+}
+
+async fn launch<S: StateMachine>(
+    config: NodeConfig,
+    listener: Option<TcpListener>,
+    machine: S,
+) -> Result<(RaftHandle<S>, NodeTask), StartError> {
+    config.validate()?;
+    let clock = Clock::start();
+    let draining = CancellationToken::new();
+    let (applied, watch_applied) = watch::channel(Default::default());
+    let (senders, inbox) = inbox(watch_applied, draining.clone());
+    let opened = open_log(&config, &senders).await?;
+    let Opened { wal, restored, identity, report } = opened;
+    tracing::info!(node = %config.id, dir = %config.data_dir.display(), "recovered: {report:?}");
+    let base = restored.base;
+    let node = Node::new(raft_config(&config), restored, clock.now())?;
+    let listener = listen(&config, listener)
+        .map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let machine = Arc::new(RwLock::new(Machine { state: machine, applied: base }));
+    let apply = apply::spawn(config.id, Arc::clone(&machine), applied);
+    let apply = apply.map_err(StartError::Thread)?;
+
+    let identity = Arc::new(Identity {
+        cluster: config.cluster.clone(),
+        id: config.id,
+        incarnation: identity.incarnation,
+        members: config.peers.keys().copied().collect(),
+    });
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let links = Links::start(&identity, &config.peers, &tasks, &stop);
+    let forwarders = Forwarders::start(&identity, &config.peers, &tasks, &stop);
+    let (publisher, status, leadership) = Publisher::new(&identity, &node, &links);
+    let requests = Arc::new(Requests {
+        id: config.id,
+        proposals: senders.proposals.clone(),
+        reads: senders.reads.clone(),
+        forwarders,
+        leadership,
+        command_bytes_max: config.command_bytes_max,
+        draining: draining.clone(),
+        in_flight: AtomicUsize::new(0),
+    });
+    let local_addr = listener.0;
+    tracing::info!(node = %config.id, cluster = config.cluster, "listening on {local_addr}");
+    let service = Service {
+        identity: Arc::clone(&identity),
+        visitors: Arc::new(Visitors::default()),
+        links: Arc::clone(&links),
+        inbox: senders.frames,
+        proposals: senders.proposals,
+        command_bytes_max: config.command_bytes_max,
+        tasks: tasks.clone(),
+        stop: stop.clone(),
+        throttle: Arc::new(Throttle::new(Duration::from_secs(1))),
+    };
+    serve(service, listener.1, &tasks, &stop);
+    let driver = Driver {
+        inbox,
+        node,
+        clock,
+        wal,
+        apply,
+        links,
+        publisher,
+        requests: Arc::clone(&requests),
+        shutdown_grace: config.shutdown_grace,
+        nonsense: Throttle::new(Duration::from_secs(1)),
+        state: State::starting_at(base.index),
+    };
+    let stopped = CancellationToken::new();
+    let ending = Ending { draining: draining.clone(), tasks, stop, stopped: stopped.clone() };
+    let driver = tokio::spawn(driver.run());
+    let life = tokio::spawn(ending.supervise(driver));
+    let handle = RaftHandle::new(Shared {
+        machine,
+        requests,
+        status,
+        local_addr,
+        request_timeout: config.request_timeout,
+        draining,
+        stopped,
+    });
+    Ok((handle, NodeTask { life }))
+}
+
+/// Opens the log, whose receipts go into the inbox. Recovery reads it all, so it gets a thread.
+async fn open_log(config: &NodeConfig, senders: &Senders) -> Result<Opened, StartError> {
+    let members = config.peers.keys().copied();
+    let membership = Membership::new(members).map_err(|_| ConfigError {
+        field: "peers",
+        value: "{}".into(),
+        rule: "must name every member, this node included",
+    })?;
+    let mut wal = WalConfig::new(&config.data_dir, &config.cluster, config.id, membership);
+    wal.segment_bytes = config.segment_bytes;
+    let completions = senders.completions.clone();
+    let open = move || {
+        Wal::open(wal, move |completion| {
+            // Waits when the queue is full; fails when the driver has ended, and nobody cares.
+            let _ = completions.blocking_send(completion);
+        })
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    let opened = opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))?;
+    Ok(opened?)
+}
+
+fn raft_config(config: &NodeConfig) -> raft_core::Config {
+    let mut raft = raft_core::Config::new(config.id, random());
+    raft.election_timeout = config.election_timeout;
+    raft.heartbeat_interval = config.heartbeat_interval;
+    raft
+}
+
+/// The bound port, and where it is.
+fn listen(
+    config: &NodeConfig,
+    bound: Option<TcpListener>,
+) -> std::io::Result<(SocketAddr, tokio::net::TcpListener)> {
+    let listener = match bound {
+        Some(bound) => bound,
+        None => TcpListener::bind(config.listen)?,
+    };
+    listener.set_nonblocking(true)?;
+    Ok((listener.local_addr()?, tokio::net::TcpListener::from_std(listener)?))
+}
+
+/// Starts the tasks that accept connections and serve them.
+fn serve(
+    service: Service,
+    listener: tokio::net::TcpListener,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let (accepted, connections) = mpsc::channel(ACCEPTED_MAX);
+    let node = service.identity.id;
+    tasks.spawn(listener::accept(node, listener, accepted, stop.clone()));
+    let service = RaftServer::new(service);
+    let service = service.max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let server = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
+    let connections = ReceiverStream::new(connections);
+    let stop = stop.clone().cancelled_owned();
+    let serving = server.serve_with_incoming_shutdown(service, connections, stop);
+    tasks.spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%node, "the server for peers ended: {error}");
+        }
+    });
+}
+
+/// What is to be ended, in order.
+struct Ending {
+    draining: CancellationToken,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    stopped: CancellationToken,
+}
+
+impl Ending {
+    /// Waits for the driver, which ends by itself when it has drained, then ends the rest.
+    async fn supervise(self, driver: JoinHandle<Result<(), Fatal>>) -> Result<(), Fatal> {
+        // Whoever waits for the end must not wait for ever, even if this task is dropped.
+        let _stopped = self.stopped.drop_guard();
+        let end = match driver.await {
+            Ok(end) => end,
+            Err(error) if error.is_panic() => Err(Fatal::Bug),
+            Err(_cancelled) => Ok(()),
+        };
+        self.draining.cancel();
+        self.stop.cancel();
+        self.tasks.close();
+        // A peer that does not let go is left to its keepalive.
+        let _ = tokio::time::timeout(STREAMS_GRACE, self.tasks.wait()).await;
+        end
+    }
+}

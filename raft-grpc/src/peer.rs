@@ -1,0 +1,227 @@
+//! Outgoing Raft messages: one bounded queue and one long-lived stream per peer. A slow or dead peer
+//! fills its own queue and nobody else's; what does not fit is dropped, because Raft sends again what
+//! matters and nothing is more useless than an old heartbeat.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use raft_core::{Envelope, Message, NodeId};
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::Streaming;
+
+use crate::connect::{Backoff, FRAME_BYTES_TARGET, LinkError, LinkReport, connect, in_time};
+use crate::handshake::Identity;
+use crate::queue::{Receiver, Sender, Weigh, queue};
+use crate::status::PeerLink;
+use crate::wire;
+use crate::wire::peer_reply::Content as Reply;
+use crate::wire::peer_request::Content as Request;
+
+/// How many messages may wait for one peer, and how many bytes of them: twice what raft-core lets be
+/// under way to it without an answer.
+const QUEUE_MESSAGES_MAX: usize = 1024;
+const QUEUE_BYTES_MAX: u64 = 16 << 20;
+
+/// What a message is taken to cost besides its entries.
+const MESSAGE_OVERHEAD_BYTES: u64 = 64;
+
+/// The outgoing links of a node.
+#[derive(Debug)]
+pub(crate) struct Links {
+    links: BTreeMap<NodeId, Link>,
+}
+
+#[derive(Debug)]
+struct Link {
+    address: String,
+    queue: Sender<Envelope>,
+    state: Arc<LinkState>,
+}
+
+#[derive(Debug, Default)]
+struct LinkState {
+    connected: AtomicBool,
+    dropped: AtomicU64,
+    /// The peer has shown that it is alive: do not wait for the next attempt.
+    wake: Notify,
+}
+
+impl Links {
+    /// Starts a task for every peer.
+    pub(crate) fn start(
+        identity: &Arc<Identity>,
+        addresses: &BTreeMap<NodeId, String>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Arc<Self> {
+        let others = addresses.iter().filter(|(id, _)| **id != identity.id);
+        let links = others.map(|(&peer, address)| {
+            let (sender, queue) = queue(QUEUE_MESSAGES_MAX, QUEUE_BYTES_MAX);
+            let state = Arc::new(LinkState::default());
+            let task = LinkTask {
+                identity: Arc::clone(identity),
+                peer,
+                queue,
+                state: Arc::clone(&state),
+                backoff: Backoff::new(),
+                report: LinkReport {
+                    node: identity.id,
+                    peer,
+                    address: address.clone(),
+                    down: false,
+                },
+            };
+            tasks.spawn(task.run(stop.clone()));
+            let address = address.clone();
+            let queue = sender;
+            (peer, Link { address, queue, state })
+        });
+        let links = links.collect();
+        Arc::new(Self { links })
+    }
+
+    /// Queues a message, or drops it. Never waits.
+    pub(crate) fn send(&self, envelope: Envelope) {
+        let Some(link) = self.links.get(&envelope.to) else {
+            return tracing::debug!("no address is known for {}", envelope.to);
+        };
+        let connected = link.state.connected.load(Ordering::Relaxed);
+        if !connected || link.queue.try_send(envelope).is_err() {
+            link.state.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The peer is alive, it has called: call it back now.
+    pub(crate) fn wake(&self, peer: NodeId) {
+        if let Some(link) = self.links.get(&peer) {
+            link.state.wake.notify_one();
+        }
+    }
+
+    /// All links, in order of the ids.
+    pub(crate) fn statuses(&self) -> Vec<PeerLink> {
+        let status = |(&id, link): (&NodeId, &Link)| PeerLink {
+            id,
+            address: link.address.clone(),
+            connected: link.state.connected.load(Ordering::Relaxed),
+            dropped: link.state.dropped.load(Ordering::Relaxed),
+        };
+        self.links.iter().map(status).collect()
+    }
+}
+
+impl Weigh for Envelope {
+    fn size_bytes(&self) -> u64 {
+        let entries = match &self.message {
+            Message::AppendEntries { entries, .. } => entries.as_slice(),
+            _ => &[],
+        };
+        let entries: u64 = entries.iter().map(raft_core::Entry::size_bytes).sum();
+        MESSAGE_OVERHEAD_BYTES + entries
+    }
+}
+
+/// The task of one link.
+struct LinkTask {
+    identity: Arc<Identity>,
+    peer: NodeId,
+    queue: Receiver<Envelope>,
+    state: Arc<LinkState>,
+    backoff: Backoff,
+    report: LinkReport,
+}
+
+impl LinkTask {
+    async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(async {
+            loop {
+                let Err(why) = self.connect_and_send().await;
+                self.state.connected.store(false, Ordering::Relaxed);
+                self.discard_queue();
+                self.report.lost(&why);
+                let pause = tokio::time::sleep(self.backoff.next_pause());
+                tokio::select! {
+                    () = pause => {}
+                    () = self.state.wake.notified() => {}
+                }
+            }
+        })
+        .await;
+        self.state.connected.store(false, Ordering::Relaxed);
+    }
+
+    /// One connection, from the greeting to its end.
+    async fn connect_and_send(&mut self) -> Result<std::convert::Infallible, LinkError> {
+        let mut client = connect(&self.report.address).await?;
+        let (requests, outgoing) = mpsc::channel(1);
+        let hello = Request::Hello(self.identity.hello(self.peer));
+        // The queue is empty: there is room.
+        let _ = requests.send(request(hello)).await;
+        let mut replies = in_time(async {
+            let replies = client.peer(ReceiverStream::new(outgoing)).await?;
+            let mut replies = replies.into_inner();
+            self.receive_welcome(&mut replies).await?;
+            Ok(replies)
+        })
+        .await?;
+        self.backoff.reset();
+        self.report.connected();
+        self.state.connected.store(true, Ordering::Relaxed);
+        loop {
+            // A message is only taken from the queue when the stream has room for it.
+            let next = async {
+                let room = requests.reserve().await.map_err(|_| LinkError::Closed)?;
+                let first = self.queue.recv().await.ok_or(LinkError::Closed)?;
+                Ok::<_, LinkError>((room, first))
+            };
+            let (room, first) = tokio::select! {
+                end = replies.message() => {
+                    end?;
+                    return Err(LinkError::Closed);
+                }
+                next = next => next?,
+            };
+            room.send(request(Request::Frame(self.fill_frame(first))));
+        }
+    }
+
+    async fn receive_welcome(
+        &self,
+        replies: &mut Streaming<wire::PeerReply>,
+    ) -> Result<(), LinkError> {
+        let reply = replies.message().await?.and_then(|reply| reply.content);
+        let welcome = reply.map(|Reply::Welcome(welcome)| welcome);
+        let checked = self.identity.check_welcome(welcome, self.peer);
+        checked.map_err(LinkError::Refused)
+    }
+
+    /// Everything that waits travels in one frame, up to its limit.
+    fn fill_frame(&mut self, first: Envelope) -> wire::Frame {
+        let mut envelopes = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(envelope) = next {
+            bytes += envelope.size_bytes();
+            envelopes.push(envelope.into());
+            let full = bytes >= FRAME_BYTES_TARGET;
+            next = if full { None } else { self.queue.try_recv() };
+        }
+        wire::Frame { envelopes }
+    }
+
+    /// What waited for a connection that is gone is old news.
+    fn discard_queue(&mut self) {
+        while self.queue.try_recv().is_some() {
+            self.state.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn request(content: Request) -> wire::PeerRequest {
+    let content = Some(content);
+    wire::PeerRequest { content }
+}

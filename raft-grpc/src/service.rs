@@ -1,0 +1,300 @@
+//! What the other nodes call: their Raft messages go into the driver's inbox, their forwarded proposals
+//! into the queue at the door, and the answers back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use raft_core::Envelope;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::connect::{FRAME_BYTES_TARGET, GREETING_TIMEOUT};
+use crate::convert::answer_to_wire;
+use crate::error::NotApplied;
+use crate::forward::{FRAME_PROPOSALS_MAX, UNDER_WAY_MAX};
+use crate::handshake::{Identity, Refusal, Visit, Visitors};
+use crate::peer::Links;
+use crate::pending::{Answer, Forwarded, Proposal, Waiter};
+use crate::queue::{Refused, Sender};
+use crate::throttle::Throttle;
+use crate::wire;
+use crate::wire::raft_server::Raft;
+
+/// Replies of a stream that wait to be written to its connection.
+const REPLIES_MAX: usize = 2;
+
+/// The callee's side of `proto/raft.proto`.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) visitors: Arc<Visitors>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) inbox: mpsc::Sender<Vec<Envelope>>,
+    pub(crate) proposals: Sender<Proposal>,
+    pub(crate) command_bytes_max: u64,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    pub(crate) throttle: Arc<Throttle>,
+}
+
+#[tonic::async_trait]
+impl Raft for Service {
+    type PeerStream = ReceiverStream<Result<wire::PeerReply, Status>>;
+
+    async fn peer(
+        &self,
+        request: Request<Streaming<wire::PeerRequest>>,
+    ) -> Result<Response<Self::PeerStream>, Status> {
+        use wire::peer_request::Content;
+        let remote = request.remote_addr();
+        let mut requests = request.into_inner();
+        let first = within_greeting_timeout(requests.message()).await?;
+        let hello = match first.and_then(|request| request.content) {
+            Some(Content::Hello(hello)) => Some(hello),
+            Some(Content::Frame(_)) | None => None,
+        };
+        let visit = self.admit(remote, hello)?;
+        let (replies, stream) = mpsc::channel(REPLIES_MAX);
+        let welcome = wire::peer_reply::Content::Welcome(self.identity.welcome());
+        let content = Some(welcome);
+        let _ = replies.send(Ok(wire::PeerReply { content })).await; // The queue is empty.
+        let messages = Messages {
+            requests,
+            inbox: self.inbox.clone(),
+            visit,
+            identity: Arc::clone(&self.identity),
+        };
+        let (stop, throttle) = (self.stop.clone(), Arc::clone(&self.throttle));
+        self.tasks.spawn(async move {
+            let ended = stop.run_until_cancelled(messages.take_in()).await;
+            if let Some(Err(status)) = ended {
+                complain(&throttle, remote, &status);
+                let _ = replies.send(Err(status)).await; // The caller may be gone.
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    type ForwardStream = ReceiverStream<Result<wire::ForwardReply, Status>>;
+
+    async fn forward(
+        &self,
+        request: Request<Streaming<wire::ForwardRequest>>,
+    ) -> Result<Response<Self::ForwardStream>, Status> {
+        use wire::forward_request::Content;
+        let remote = request.remote_addr();
+        let mut requests = request.into_inner();
+        let first = within_greeting_timeout(requests.message()).await?;
+        let hello = match first.and_then(|request| request.content) {
+            Some(Content::Hello(hello)) => Some(hello),
+            Some(Content::Proposals(_)) | None => None,
+        };
+        let visit = self.admit(remote, hello)?;
+        let (replies, stream) = mpsc::channel(REPLIES_MAX);
+        let welcome = wire::forward_reply::Content::Welcome(self.identity.welcome());
+        let _ = replies.send(Ok(forward_reply(welcome))).await; // The queue is empty.
+        let forwarding = Forwarding {
+            requests,
+            replies: replies.clone(),
+            proposals: self.proposals.clone(),
+            command_bytes_max: self.command_bytes_max,
+            _visit: visit,
+        };
+        let (stop, throttle) = (self.stop.clone(), Arc::clone(&self.throttle));
+        self.tasks.spawn(async move {
+            let ended = stop.run_until_cancelled(forwarding.serve()).await;
+            if let Some(Err(status)) = ended {
+                complain(&throttle, remote, &status);
+                let _ = replies.send(Err(status)).await; // The caller may be gone.
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+impl Service {
+    /// Lets a caller in by its greeting.
+    fn admit(
+        &self,
+        remote: Option<SocketAddr>,
+        hello: Option<wire::Hello>,
+    ) -> Result<Visit, Status> {
+        let admitted = hello.ok_or(Refusal::NoGreeting);
+        let admitted = admitted.and_then(|hello| self.identity.check_hello(&hello));
+        match admitted.and_then(|caller| Visitors::enter(&self.visitors, caller)) {
+            Ok(visit) => {
+                self.links.wake(visit.caller());
+                Ok(visit)
+            }
+            Err(why) => {
+                if let Some(suppressed) = self.throttle.allow() {
+                    let node = self.identity.id;
+                    let remote = remote.map(tracing::field::display);
+                    tracing::warn!(%node, remote, suppressed, "refused a peer: {why}");
+                }
+                Err(Status::from(&why))
+            }
+        }
+    }
+}
+
+async fn within_greeting_timeout<T>(
+    first: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let first = tokio::time::timeout(GREETING_TIMEOUT, first).await;
+    first.unwrap_or_else(|_| Err(Status::from(&Refusal::NoGreeting)))
+}
+
+/// A stream that ended badly: a peer that broke a rule is worth a line, a broken connection is not.
+fn complain(throttle: &Throttle, remote: Option<SocketAddr>, status: &Status) {
+    let remote = remote.map(tracing::field::display);
+    if status.code() != tonic::Code::InvalidArgument && status.code() != tonic::Code::OutOfRange {
+        tracing::debug!(remote, "a peer's stream broke: {}", status.message());
+    } else if let Some(suppressed) = throttle.allow() {
+        tracing::warn!(remote, suppressed, "closed a peer's stream: {}", status.message());
+    }
+}
+
+/// A stream of Raft messages.
+struct Messages {
+    requests: Streaming<wire::PeerRequest>,
+    inbox: mpsc::Sender<Vec<Envelope>>,
+    visit: Visit,
+    identity: Arc<Identity>,
+}
+
+impl Messages {
+    /// Takes messages in until the stream ends. When the inbox is full it waits, which HTTP/2 flow
+    /// control passes on to the sender.
+    async fn take_in(mut self) -> Result<(), Status> {
+        while let Some(request) = self.requests.message().await? {
+            let Some(wire::peer_request::Content::Frame(frame)) = request.content else {
+                return Err(Status::invalid_argument("expected a frame of messages"));
+            };
+            let envelopes = frame.envelopes.into_iter();
+            let envelopes: Vec<_> =
+                envelopes.map(|envelope| self.check(envelope)).collect::<Result<_, _>>()?;
+            if self.inbox.send(envelopes).await.is_err() {
+                return Ok(()); // The driver has ended.
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody speaks for somebody else.
+    fn check(&self, envelope: wire::Envelope) -> Result<Envelope, Status> {
+        let envelope = Envelope::try_from(envelope)
+            .map_err(|why| Status::invalid_argument(format!("malformed message: {why}")))?;
+        let caller = self.visit.caller();
+        if envelope.from != caller || envelope.to != self.identity.id {
+            let Envelope { from, to, .. } = envelope;
+            let why = format!("a message from {from} to {to} on a stream of {caller}");
+            return Err(Status::invalid_argument(why));
+        }
+        Ok(envelope)
+    }
+}
+
+/// A stream of forwarded proposals.
+struct Forwarding {
+    requests: Streaming<wire::ForwardRequest>,
+    replies: mpsc::Sender<Result<wire::ForwardReply, Status>>,
+    proposals: Sender<Proposal>,
+    command_bytes_max: u64,
+    _visit: Visit,
+}
+
+impl Forwarding {
+    /// Proposes what arrives and sends the answers, until the stream ends. Takes nothing in as long as
+    /// there might be no place for the answers.
+    async fn serve(mut self) -> Result<(), Status> {
+        let (answers, mut answered) = mpsc::channel(UNDER_WAY_MAX);
+        let mut ready = Vec::new();
+        loop {
+            let has_room = answers.capacity() >= FRAME_PROPOSALS_MAX;
+            tokio::select! {
+                request = self.requests.message(), if has_room => match request? {
+                    Some(request) => self.take_in(request, &answers)?,
+                    None => return Ok(()),
+                },
+                _ = answered.recv_many(&mut ready, UNDER_WAY_MAX) => {
+                    for reply in frames(&mut ready) {
+                        if self.replies.send(Ok(reply)).await.is_err() {
+                            return Ok(()); // The caller is gone.
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_in(
+        &self,
+        request: wire::ForwardRequest,
+        answers: &mpsc::Sender<(u64, Answer)>,
+    ) -> Result<(), Status> {
+        use wire::forward_request::Content;
+        let Some(Content::Proposals(wire::Proposals { proposals })) = request.content else {
+            return Err(Status::invalid_argument("expected a frame of proposals"));
+        };
+        if proposals.len() > FRAME_PROPOSALS_MAX {
+            let why = format!("at most {FRAME_PROPOSALS_MAX} proposals fit into a frame");
+            return Err(Status::invalid_argument(why));
+        }
+        for wire::Proposal { id, command } in proposals {
+            // There is room: it was checked before the frame was taken in, and nobody else sends.
+            let Ok(permit) = answers.clone().try_reserve_owned() else {
+                return Err(Status::resource_exhausted("too many proposals under way"));
+            };
+            let waiter = Waiter::Forwarded(Forwarded::new(id, permit));
+            self.propose(command, waiter);
+        }
+        Ok(())
+    }
+
+    /// Overload is refused at the door.
+    fn propose(&self, command: bytes::Bytes, waiter: Waiter) {
+        let (bytes, max) = (command.len() as u64, self.command_bytes_max);
+        if bytes > max {
+            return waiter.answer(Err(NotApplied::TooLarge { bytes, max }.into()));
+        }
+        let (proposal, why) = match self.proposals.try_send(Proposal { command, waiter }) {
+            Ok(()) => return,
+            Err(Refused::Full(proposal)) => (proposal, NotApplied::Busy),
+            Err(Refused::Closed(proposal)) => (proposal, NotApplied::ShuttingDown),
+        };
+        proposal.waiter.answer(Err(why.into()));
+    }
+}
+
+/// All answers that are ready, in as few frames as their sizes allow.
+fn frames(ready: &mut Vec<(u64, Answer)>) -> Vec<wire::ForwardReply> {
+    let mut frames = Vec::new();
+    let mut answers = Vec::new();
+    let mut bytes = 0;
+    for (id, answer) in ready.drain(..) {
+        let response = answer.as_ref().map_or(0, |applied| applied.response.len());
+        bytes += response as u64 + raft_core::ENTRY_OVERHEAD_BYTES;
+        answers.push(answer_to_wire(id, answer));
+        if bytes >= FRAME_BYTES_TARGET {
+            frames.push(answers_reply(std::mem::take(&mut answers)));
+            bytes = 0;
+        }
+    }
+    if !answers.is_empty() {
+        frames.push(answers_reply(answers));
+    }
+    frames
+}
+
+fn answers_reply(answers: Vec<wire::Answer>) -> wire::ForwardReply {
+    forward_reply(wire::forward_reply::Content::Answers(wire::Answers { answers }))
+}
+
+fn forward_reply(content: wire::forward_reply::Content) -> wire::ForwardReply {
+    let content = Some(content);
+    wire::ForwardReply { content }
+}
