@@ -16,8 +16,9 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::config::{BalancerConfig, parse_duration};
+use super::config::BalancerConfig;
 use super::problem::{Kind, Problem};
+use crate::duration::parse_duration;
 
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(super) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
