@@ -29,16 +29,16 @@ pub struct WalConfig {
     /// directory is new; later the log knows better.
     pub membership: Membership,
     /// The length of a segment, a multiple of 4096 between [`SEGMENT_BYTES_MIN`] and
-    /// [`SEGMENT_BYTES_MAX`]; 16 MiB unless set. One write that needs more gets a longer one. May be
-    /// changed between starts. The directory holds one segment more than the log needs.
+    /// [`SEGMENT_BYTES_MAX`]; 16 MiB unless set. One write that needs more gets a longer one. May
+    /// be changed between starts. The directory holds one segment more than the log needs.
     pub segment_bytes: u64,
-    /// How many bytes of writes share one sync, a single larger write aside; 1 MiB unless set. Bounds
-    /// how long the first of them waits for the others.
+    /// How many bytes of writes share one sync, a single larger write aside; 1 MiB unless set.
+    /// Bounds how long the first of them waits for the others.
     pub batch_bytes: u64,
     /// How many records share one sync, a single longer write aside; 4096 unless set.
     pub batch_records: usize,
-    /// The largest single write in bytes, at most [`SEGMENT_BYTES_MAX`]; 256 MiB unless set. A larger
-    /// one fails the log: the limits of [`raft_core::Config`] must be chosen below it.
+    /// The largest single write in bytes, at most [`SEGMENT_BYTES_MAX`]; 256 MiB unless set. A
+    /// larger one fails the log: the limits of [`raft_core::Config`] must be chosen below it.
     pub write_bytes_max: u64,
 }
 

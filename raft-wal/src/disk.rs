@@ -95,8 +95,8 @@ impl NamedFile {
         Ok(Self { name, file })
     }
 
-    /// The first bytes of the file `name`, at most `bytes_max` of them: no length is believed blindly.
-    /// With them the length of the whole.
+    /// The first bytes of the file `name`, at most `bytes_max` of them: no length is believed
+    /// blindly. With them the length of the whole.
     pub(crate) fn read(
         disk: &dyn Disk,
         name: &str,

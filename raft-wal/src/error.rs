@@ -28,10 +28,12 @@ impl DiskError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WalError {
-    /// The disk failed. Nothing is tried again: after a failed sync the system forgets what it could
-    /// not write and reports success the next time. End the process; recovery reads what is there.
+    /// The disk failed. Nothing is tried again: after a failed sync the system forgets what it
+    /// could not write and reports success the next time. End the process; recovery reads what is
+    /// there.
     #[error(
-        "the log's disk failed, end this process and check the disk: cannot {doing} {file}: {source}"
+        "the log's disk failed, end this process and check the disk: cannot {doing} {file}: \
+         {source}"
     )]
     Disk {
         /// What was being done.

@@ -16,8 +16,8 @@ pub(crate) const LOCK_FILE: &str = "LOCK";
 
 /// A directory of real files.
 ///
-/// It holds an exclusive `flock` on `LOCK` as long as it lives. The system releases the lock when the
-/// process ends, however it ends.
+/// It holds an exclusive `flock` on `LOCK` as long as it lives. The system releases the lock when
+/// the process ends, however it ends.
 #[derive(Debug)]
 pub struct FileDisk {
     dir: PathBuf,

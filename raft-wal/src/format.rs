@@ -10,8 +10,8 @@ pub(crate) mod walk;
 /// The version that this code writes, and the only one that it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// What a disk writes as a whole or not at all. Batches begin and end at a multiple of it, so that no
-/// write ever touches a sector that holds bytes already acknowledged.
+/// What a disk writes as a whole or not at all. Batches begin and end at a multiple of it, so that
+/// no write ever touches a sector that holds bytes already acknowledged.
 pub(crate) const SECTOR_BYTES: usize = 512;
 
 /// The header of a segment fills a multiple of this.
@@ -20,8 +20,9 @@ pub(crate) const BLOCK_BYTES: usize = 4096;
 /// The smallest batch: what a seal or a marker takes.
 pub(crate) const SMALL_BATCH_BYTES: u64 = SECTOR_BYTES as u64;
 
-/// Where a checksum starts from: the same bytes at another offset, in another segment or after another
-/// past have another checksum, so stale and misplaced bytes do not pass for what should be there.
+/// Where a checksum starts from: the same bytes at another offset, in another segment or after
+/// another past have another checksum, so stale and misplaced bytes do not pass for what should be
+/// there.
 pub(crate) fn seed(salt: u64, offset: u64, chain: u32) -> u32 {
     let mut place = [0; 20];
     place[..8].copy_from_slice(&salt.to_le_bytes());
@@ -33,8 +34,9 @@ pub(crate) fn seed(salt: u64, offset: u64, chain: u32) -> u32 {
 /// Exclusive-ors `bytes`, which lie at `offset` (a multiple of 8) of the segment, with a stream of
 /// numbers from the salt. Done twice it is undone.
 ///
-/// Not for secrecy: it makes sure that no sector that was written reads as all zeros, whatever a client
-/// puts into a command, so that recovery can tell a sector that never arrived from one that did.
+/// Not for secrecy: it makes sure that no sector that was written reads as all zeros, whatever a
+/// client puts into a command, so that recovery can tell a sector that never arrived from one that
+/// did.
 pub(crate) fn scramble(salt: u64, offset: u64, bytes: &mut [u8]) {
     debug_assert!(offset.is_multiple_of(8), "scrambled areas begin at a word");
     let mask = |word: u64| mix(salt.wrapping_add(word.wrapping_mul(0x9E37_79B9_7F4A_7C15)));

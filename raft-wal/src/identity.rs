@@ -31,8 +31,8 @@ pub struct Identity {
     pub cluster: String,
     /// The node.
     pub node: NodeId,
-    /// A random number drawn when the directory was created. A node that comes back with another one
-    /// has lost what it promised, and must not be taken for the old one.
+    /// A random number drawn when the directory was created. A node that comes back with another
+    /// one has lost what it promised, and must not be taken for the old one.
     pub incarnation: u128,
 }
 
@@ -40,8 +40,8 @@ pub struct Identity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stored {
     pub(crate) identity: Identity,
-    /// Was the log ever opened completely? From then on it has a segment, always; before, nothing was
-    /// ever promised.
+    /// Was the log ever opened completely? From then on it has a segment, always; before, nothing
+    /// was ever promised.
     pub(crate) established: bool,
 }
 

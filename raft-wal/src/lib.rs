@@ -1,24 +1,25 @@
-//! A durable log for Raft: the vote and the entries of a node in one stream of checksummed segments.
+//! A durable log for Raft: the vote and the entries of a node in one stream of checksummed
+//! segments.
 //!
-//! Durable state is half of Raft's safety argument: a node that forgets a vote elects two leaders, one
-//! that forgets an acknowledged entry loses it for the whole cluster. This crate keeps both, tells when
-//! they are safe, and refuses to start when they are not.
+//! Durable state is half of Raft's safety argument: a node that forgets a vote elects two leaders,
+//! one that forgets an acknowledged entry loses it for the whole cluster. This crate keeps both,
+//! tells when they are safe, and refuses to start when they are not.
 //!
 //! # The way of a write
 //!
 //! A node of [`raft_core`] hands out a [`Write`](raft_core::Write): a vote, a truncation, entries.
-//! [`Wal::submit`] queues it without waiting. The writer thread takes all that is queued, appends it
-//! as one batch, syncs once, and calls back with a [`Completion`] for each write: its
+//! [`Wal::submit`] queues it without waiting. The writer thread takes all that is queued, appends
+//! it as one batch, syncs once, and calls back with a [`Completion`] for each write: its
 //! [`Receipt`](raft_core::Receipt) is the proof of durability that the node waits for.
 //!
 //! # What is promised
 //!
 //! - A write whose receipt was given survives power cuts. Recovery yields it, or an error.
 //! - A write without receipt is recovered whole or not at all.
-//! - A failed write or sync ends the log ([`Completion::Failed`]): nothing is retried, because after a
-//!   failed sync the system forgets what it could not write and reports success the next time.
-//! - Recovery tells a *torn* end, which a power cut leaves and nobody was promised, from *corruption*,
-//!   which it never drops, skips or repairs by forgetting ([`OpenError::Corrupt`]).
+//! - A failed write or sync ends the log ([`Completion::Failed`]): nothing is retried, because
+//!   after a failed sync the system forgets what it could not write and reports success next time.
+//! - Recovery tells a *torn* end, which a power cut leaves and nobody was promised, from
+//!   *corruption*, which it never drops, skips or repairs by forgetting ([`OpenError::Corrupt`]).
 //! - A directory belongs to one node of one cluster, and to one process at a time.
 //!
 //! # The crate
@@ -33,15 +34,17 @@
 //! | `wal.rs` | [`Wal`]: the log on a thread, with group commit |
 //! | `file_disk.rs`, [`sim`] | the real disk, and one that loses what a real one may lose |
 //!
-//! Deliberately absent: timers, retries, memory maps, a choice of durability levels, reading entries
-//! back while running (the node holds its log in memory), and any knowledge of networks. Logs are not
-//! compacted yet: the first segment of a directory stays the first.
+//! Deliberately absent: timers, retries, memory maps, a choice of durability levels, reading
+//! entries back while running (the node holds its log in memory), and any knowledge of networks.
+//! Logs are not compacted yet: the first segment of a directory stays the first.
 //!
 //! # Example
 //!
 //! ```
 //! use std::sync::mpsc;
-//! use raft_core::{Entry, HardState, LogIndex, Membership, NodeId, Payload, Term, Timestamp, Write};
+//! use raft_core::{
+//!     Entry, HardState, LogIndex, Membership, NodeId, Payload, Term, Timestamp, Write,
+//! };
 //! use raft_wal::{Completion, Wal, WalConfig};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

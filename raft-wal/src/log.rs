@@ -19,8 +19,8 @@ use crate::state::LogState;
 /// A log on a [`Disk`], used by one thread. [`Wal`](crate::Wal) runs it on a thread of its own; a
 /// simulation calls it directly.
 ///
-/// Invariants: `durable <= end`, both at sector boundaries of the current segment; behind `end` there
-/// are only zeros and room for a seal; every earlier segment is sealed and durable.
+/// Invariants: `durable <= end`, both at sector boundaries of the current segment; behind `end`
+/// there are only zeros and room for a seal; every earlier segment is sealed and durable.
 pub struct Log {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
@@ -97,8 +97,8 @@ impl Segment {
 }
 
 impl Log {
-    /// Opens the log of `config` on a disk that nobody else uses, and creates it if the disk is empty.
-    /// `config.dir` only serves messages here.
+    /// Opens the log of `config` on a disk that nobody else uses, and creates it if the disk is
+    /// empty. `config.dir` only serves messages here.
     ///
     /// # Errors
     /// See [`OpenError`]. Corruption is never repaired by forgetting.
@@ -107,8 +107,8 @@ impl Log {
         recovery::open(disk, config)
     }
 
-    /// Continues a recovered log in a segment of its own: what the last run left behind the last seal
-    /// is written again and synced. It was read, but a sync of it may have failed in the life
+    /// Continues a recovered log in a segment of its own: what the last run left behind the last
+    /// seal is written again and synced. It was read, but a sync of it may have failed in the life
     /// before, and then only the memory of the system holds it.
     pub(crate) fn start(
         disk: Arc<dyn Disk>,
@@ -130,8 +130,8 @@ impl Log {
         let mut segment = begin(spare, &header)?;
         let mut buffer = Vec::new();
         for batch in tail.batches.iter().map(Vec::as_slice).chain([[].as_slice()]) {
-            // The file gets its name only when all of it is durable, so each batch may say so of those
-            // before it. The last, empty one says it of all.
+            // The file gets its name only when all of it is durable, so each batch may say so of
+            // those before it. The last, empty one says it of all.
             segment.durable = segment.end;
             let mut encoder = Encoder::new(&mut buffer, segment.frame());
             batch.iter().for_each(|(group, record)| encoder.record(*group, record));
@@ -194,9 +194,9 @@ impl Log {
         })
     }
 
-    /// An order to prepare the next segment, as soon as the current one is half full and if none was
-    /// given yet. To be run beside the log; a log whose orders nobody runs prepares its segments
-    /// itself, and takes longer when it rolls.
+    /// An order to prepare the next segment, as soon as the current one is half full and if none
+    /// was given yet. To be run beside the log; a log whose orders nobody runs prepares its
+    /// segments itself, and takes longer when it rolls.
     pub fn spare_wanted(&mut self) -> Option<SpareJob> {
         let wanted = self.spare.is_none()
             && !self.spare_ordered
@@ -286,9 +286,9 @@ impl Log {
 
     /// Goes over to a new segment with room for a batch of this many bytes.
     ///
-    /// The order carries the safety: all data durable, then the successor durable under its name, then
-    /// the seal, and only then data in the successor. So a segment with data has a sealed predecessor,
-    /// a seal has a successor, and whatever is missing is missed.
+    /// The order carries the safety: all data durable, then the successor durable under its name,
+    /// then the seal, and only then data in the successor. So a segment with data has a sealed
+    /// predecessor, a seal has a successor, and whatever is missing is missed.
     fn roll(&mut self, bytes: u64) -> Result<(), DiskError> {
         self.sync_segment()?;
         let membership = self.state.membership().clone();

@@ -30,8 +30,8 @@ pub struct RecoveryReport {
     pub bytes: u64,
     /// Entries in the log now.
     pub entries: u64,
-    /// Bytes of the torn write at the end that was dropped; 0 if the end was clean. Nothing of it had
-    /// been acknowledged.
+    /// Bytes of the torn write at the end that was dropped; 0 if the end was clean. Nothing of it
+    /// had been acknowledged.
     pub torn_bytes: u64,
     /// Was one of the two copies of the identity damaged? It was written anew.
     pub identity_repaired: bool,
@@ -272,7 +272,8 @@ fn drop_replaced(
             continue;
         }
         let (bytes, _) = NamedFile::read(disk, &file.name, HEADER_BYTES_LOOKED_AT)?;
-        // A header that is not as it should be covers nothing here, and is judged when its turn comes.
+        // A header that is not as it should be covers nothing here, and is judged when its turn
+        // comes.
         let header = SegmentHeader::decode(&bytes).ok().map(|(header, _)| header);
         let header = header.filter(|h| (h.id, h.incarnation) == (file.id, incarnation));
         covered_from = header.map_or(file.id, |header| header.first_id);

@@ -1,10 +1,10 @@
 //! A disk in memory that loses what a real one may lose: for simulations and tests.
 //!
-//! [`SimDisk`] keeps, for every file, what was synced apart from what was only written, and names apart
-//! from data. [`SimDisk::crash`] is a power cut: of everything not synced, a random subset of 512-byte
-//! sectors and of changed names is kept. [`SimDisk::restart`] is the end of a process: nothing is
-//! lost, but what was never synced may still be lost at a later power cut. Faults are injected by
-//! [`SimDisk::inject`]; damage at rest is done by the methods under "at rest".
+//! [`SimDisk`] keeps, for every file, what was synced apart from what was only written, and names
+//! apart from data. [`SimDisk::crash`] is a power cut: of everything not synced, a random subset of
+//! 512-byte sectors and of changed names is kept. [`SimDisk::restart`] is the end of a process:
+//! nothing is lost, but what was never synced may still be lost at a later power cut. Faults are
+//! injected by [`SimDisk::inject`]; damage at rest is done by the methods under "at rest".
 //!
 //! Deterministic: the same seed and the same calls give the same bytes. There are no threads and no
 //! clock here; a simulation decides itself how long an operation takes.
@@ -16,7 +16,8 @@
 //!
 //! let node = NodeId::new(1).expect("not zero");
 //! let members = Membership::new([node])?;
-//! let config = WalConfig { segment_bytes: 64 << 10, ..WalConfig::new("sim", "demo", node, members) };
+//! let mut config = WalConfig::new("simulated", "demo", node, members);
+//! config.segment_bytes = 64 << 10;
 //! let disk = SimDisk::new(7);
 //! let opened = Log::open(Arc::new(disk.for_this_life()), &config)?;
 //! assert!(opened.report.created);
@@ -26,31 +27,35 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Disk, DiskFile};
-use crate::format::{SECTOR_BYTES, mix};
+use crate::format::mix;
+
+mod state;
+
+use state::{FileState, NameChange, State};
 
 /// A simulated disk. Clones are the same disk; so is, after a [`crash`](SimDisk::crash) or a
 /// [`restart`](SimDisk::restart), this handle, while files opened before only return errors.
 #[derive(Clone)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
-    /// The life in which this handle is used, or `None` for the owner's handle, which is always valid.
+    /// The life in which this handle is used, or `None` for the owner's handle, which is always
+    /// valid.
     life: Option<u64>,
 }
 
 /// A fault to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The power fails at this operation: it may have happened in part, and every later one fails until
-    /// [`SimDisk::crash`].
+    /// The power fails at this operation: it may have happened in part, and every later one fails
+    /// until [`SimDisk::crash`].
     PowerCut,
-    /// This operation, of whatever kind, fails with an I/O error. A write may have happened in part. A
-    /// failed sync drops what it could not write and keeps it readable, as Linux does: a second one
-    /// succeeds and proves nothing.
+    /// This operation, of whatever kind, fails with an I/O error. A write may have happened in
+    /// part. A failed sync drops what it could not write and keeps it readable, as Linux does: a
+    /// second one succeeds and proves nothing.
     Error,
     /// From this operation on there is no space: everything that needs some fails.
     Full,
@@ -59,47 +64,13 @@ pub enum Fault {
 /// What happened on a disk so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SimStats {
-    /// Operations that change something: create, write, sync, rename, remove, sync of the directory.
+    /// Operations that change something: create, write, sync, rename, remove, sync of the
+    /// directory.
     pub operations: u64,
     /// Syncs of a file that had failed to sync before: a well-made log does none.
     pub syncs_after_failure: u64,
     /// Writes that were cut short on purpose.
     pub short_writes: u64,
-}
-
-#[derive(Default)]
-struct State {
-    random: u64,
-    life: u64,
-    stats: SimStats,
-    fault: Option<(u64, Fault)>,
-    powerless: bool,
-    full: bool,
-    short_writes: bool,
-    files: BTreeMap<u64, FileState>,
-    next_file: u64,
-    /// The names as the running system sees them, and as a power cut would leave them at the worst.
-    names: BTreeMap<String, u64>,
-    durable_names: BTreeMap<String, u64>,
-    /// What a sync of the directory would do to the second, in order.
-    name_changes: Vec<NameChange>,
-}
-
-#[derive(Clone)]
-enum NameChange {
-    Create { name: String, file: u64 },
-    Rename { from: String, to: String, file: u64 },
-    Remove { name: String },
-}
-
-/// Invariant: `durable` and `content` differ only in `dirty` and `lost` sectors and in length.
-#[derive(Clone, Default)]
-struct FileState {
-    content: Vec<u8>,
-    durable: Vec<u8>,
-    /// Sectors that a sync would write.
-    dirty: BTreeSet<usize>,
-    sync_failed: bool,
 }
 
 impl SimDisk {
@@ -131,8 +102,8 @@ impl SimDisk {
         state.begin_life();
     }
 
-    /// Ends the process that uses the disk, without a power cut: what it wrote is still there. Faults
-    /// are over.
+    /// Ends the process that uses the disk, without a power cut: what it wrote is still there.
+    /// Faults are over.
     pub fn restart(&self) {
         self.state().begin_life();
     }
@@ -232,134 +203,6 @@ impl SimDisk {
     }
 }
 
-impl State {
-    fn check_life(&self, life: Option<u64>) -> io::Result<()> {
-        if self.powerless || life.is_some_and(|life| life != self.life) {
-            return Err(io::Error::other("the simulated machine is off"));
-        }
-        Ok(())
-    }
-
-    fn begin_life(&mut self) {
-        // Nobody has a file open any more: one that no name leads to, now or after a power cut, is gone.
-        let mut used: BTreeSet<u64> = self.names.values().copied().collect();
-        used.extend(self.durable_names.values());
-        used.extend(self.name_changes.iter().filter_map(NameChange::file));
-        self.files.retain(|file, _| used.contains(file));
-        self.life += 1;
-        self.fault = None;
-        self.powerless = false;
-        self.full = false;
-    }
-
-    fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mix(self.random)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        // The bias of the remainder does not matter here.
-        (self.next_random() % bound.max(1) as u64) as usize
-    }
-
-    /// How much of a write of `count` bytes happens, up to all of it: to the end of some sector of the
-    /// file. Systems copy into their cache by whole pages, so no sector is ever left half written.
-    fn cut_short(&mut self, offset: usize, count: usize) -> usize {
-        let sectors = (offset + count).div_ceil(SECTOR_BYTES) - offset / SECTOR_BYTES;
-        let end = (offset / SECTOR_BYTES + self.below(sectors + 1)) * SECTOR_BYTES;
-        end.clamp(offset, offset + count) - offset
-    }
-
-    fn settle_names(&mut self) {
-        for change in std::mem::take(&mut self.name_changes) {
-            change.apply(&mut self.durable_names);
-        }
-    }
-
-    /// Each change of a name since the last directory sync arrives or not, whatever the others do:
-    /// harsher than journalling file systems are.
-    fn lose_names(&mut self) {
-        let keep_in_eight = [0, 4, 8][self.below(3)];
-        for change in std::mem::take(&mut self.name_changes) {
-            if self.below(8) < keep_in_eight {
-                change.apply(&mut self.durable_names);
-            }
-        }
-        self.names = self.durable_names.clone();
-    }
-
-    fn lose_data(&mut self) {
-        let mut files = std::mem::take(&mut self.files);
-        for file in files.values_mut() {
-            let keep_in_eight = [0, 1, 4, 7, 8][self.below(5)];
-            for sector in std::mem::take(&mut file.dirty) {
-                if self.below(8) < keep_in_eight {
-                    file.settle(sector);
-                }
-            }
-            file.content = file.durable.clone();
-            file.sync_failed = false;
-        }
-        self.files = files;
-    }
-
-    fn file(&mut self, file: u64) -> io::Result<&mut FileState> {
-        self.files.get_mut(&file).ok_or_else(|| io::Error::other("the simulated file is gone"))
-    }
-
-    fn no_space(&self) -> io::Result<()> {
-        if self.full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
-}
-
-impl NameChange {
-    fn file(&self) -> Option<u64> {
-        match self {
-            Self::Create { file, .. } | Self::Rename { file, .. } => Some(*file),
-            Self::Remove { .. } => None,
-        }
-    }
-
-    fn apply(self, names: &mut BTreeMap<String, u64>) {
-        match self {
-            Self::Create { name, file } => {
-                names.insert(name, file);
-            }
-            Self::Rename { from, to, file } => {
-                names.remove(&from);
-                names.insert(to, file);
-            }
-            Self::Remove { name } => {
-                names.remove(&name);
-            }
-        }
-    }
-}
-
-impl FileState {
-    /// Makes one sector durable.
-    fn settle(&mut self, sector: usize) {
-        let start = sector * SECTOR_BYTES;
-        let end = (start + SECTOR_BYTES).min(self.content.len());
-        if self.durable.len() < end {
-            self.durable.resize(end, 0);
-        }
-        self.durable[start..end].copy_from_slice(&self.content[start..end]);
-    }
-
-    fn write(&mut self, bytes: &[u8], offset: usize) {
-        if bytes.is_empty() {
-            return;
-        }
-        let end = offset + bytes.len();
-        if self.content.len() < end {
-            self.content.resize(end, 0);
-        }
-        self.content[offset..end].copy_from_slice(bytes);
-        self.dirty.extend(offset / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES);
-    }
-}
-
 impl Disk for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         self.look(|state| Ok(state.names.keys().cloned().collect()))
@@ -430,13 +273,6 @@ impl Disk for SimDisk {
 impl SimDisk {
     fn in_life(&self, life: u64) -> Self {
         Self { state: Arc::clone(&self.state), life: Some(life) }
-    }
-}
-
-impl State {
-    fn change_name(&mut self, change: NameChange) {
-        change.clone().apply(&mut self.names);
-        self.name_changes.push(change);
     }
 }
 

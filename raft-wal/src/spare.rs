@@ -28,8 +28,8 @@ impl SpareJob {
     /// Prepares the segment: creates it, fills it with zeros, syncs it.
     ///
     /// # Errors
-    /// If the disk fails or is full. The log does not depend on it: when a segment is needed it tries
-    /// once more, and only that failure counts.
+    /// If the disk fails or is full. The log does not depend on it: when a segment is needed it
+    /// tries once more, and only that failure counts.
     pub fn run(self) -> Result<Spare, WalError> {
         Ok(self.prepare()?)
     }

@@ -61,8 +61,8 @@ pub struct WalStats {
 
 /// A durable log with a writer thread.
 ///
-/// Everything that is queued when the thread looks becomes one batch with one sync: the longer a sync
-/// takes, the more writes share the next one. There is no timer. Dropping it does what
+/// Everything that is queued when the thread looks becomes one batch with one sync: the longer a
+/// sync takes, the more writes share the next one. There is no timer. Dropping it does what
 /// [`Wal::close`] does and keeps the outcome to itself.
 pub struct Wal {
     shared: Arc<Shared>,
@@ -109,13 +109,13 @@ impl Wal {
     ///
     /// # Errors
     /// As [`Wal::open`].
+    #[expect(clippy::needless_pass_by_value, reason = "the same shape as `open`")]
     pub fn open_on(
         disk: Arc<dyn Disk>,
         config: WalConfig,
         on_completion: impl FnMut(Completion) + Send + 'static,
     ) -> Result<Opened, OpenError> {
         let OpenedLog { log, restored, identity, report } = Log::open(disk, &config)?;
-        let WalConfig { node, batch_bytes, batch_records, .. } = config;
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             wake: Condvar::new(),
@@ -128,11 +128,11 @@ impl Wal {
             shared: Arc::clone(&shared),
             log,
             helper,
-            batch_bytes,
-            batch_records,
+            batch_bytes: config.batch_bytes,
+            batch_records: config.batch_records,
             on_completion,
         };
-        let name = format!("wal-{node}");
+        let name = format!("wal-{}", config.node);
         let thread = thread::Builder::new().name(name).spawn(move || {
             let outcome = writer.run();
             writer.helper.stop();
@@ -145,8 +145,8 @@ impl Wal {
         Ok(Opened { wal: Self { shared, writer }, restored, identity, report })
     }
 
-    /// Queues a write. Never waits, and keeps the order of the calls. After a failure it does nothing:
-    /// the failure was reported.
+    /// Queues a write. Never waits, and keeps the order of the calls. After a failure it does
+    /// nothing: the failure was reported.
     pub fn submit(&self, write: Write) {
         let mut queue = self.shared.queue();
         if queue.failed {
@@ -204,7 +204,8 @@ impl Shared {
     }
 }
 
-/// The data behind these locks are whole after every statement, so a panic elsewhere changes nothing.
+/// The data behind these locks are whole after every statement, so a panic elsewhere changes
+/// nothing.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

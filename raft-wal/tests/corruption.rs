@@ -1,5 +1,7 @@
 //! Damage at rest: harmless, or reported; never a silently different log.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod support;
 
 use proptest::prelude::*;
@@ -256,7 +258,8 @@ proptest! {
     #[test]
     fn arbitrary_damage_is_harmless_or_reported(
         seed in 0..20_u64,
-        damages in prop::collection::vec((any::<u32>(), any::<u16>(), 1..700_usize, any::<u64>()), 1..4),
+        damages in prop::collection::vec(
+            (any::<u32>(), any::<u16>(), 1..700_usize, any::<u64>()), 1..4),
     ) {
         let (disk, twin) = directory(100 + seed, 16, true);
         let names = disk.names();

@@ -1,9 +1,12 @@
-//! Power cuts and failing disks after every single operation: what was acknowledged is there, nothing
-//! else than what was submitted is, and it stays.
+//! Power cuts and failing disks after every single operation: what was acknowledged is there,
+//! nothing else than what was submitted is, and it stays.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 
 use raft_core::Write;
+use raft_wal::SpareJob;
 use raft_wal::sim::{Fault, SimDisk};
 use support::{Random, Twin, open, twin_of};
 
@@ -49,10 +52,10 @@ impl Run {
                     return false;
                 }
             }
-            if random.one_in(3) {
-                if let Some(Ok(spare)) = log.spare_wanted().map(raft_wal::SpareJob::run) {
-                    log.offer_spare(spare);
-                }
+            if random.one_in(3)
+                && let Some(Ok(spare)) = log.spare_wanted().map(SpareJob::run)
+            {
+                log.offer_spare(spare);
             }
             if log.sync().is_err() {
                 return false;
@@ -62,8 +65,8 @@ impl Run {
         log.close().is_ok()
     }
 
-    /// The recovered log is one that was submitted and holds everything acknowledged. From here on it
-    /// is as good as acknowledged: the node has told others what it remembers.
+    /// The recovered log is one that was submitted and holds everything acknowledged. From here on
+    /// it is as good as acknowledged: the node has told others what it remembers.
     fn check(&mut self, recovered: &Twin, context: &str) {
         let known = self.twins[self.acknowledged..].iter().position(|twin| twin == recovered);
         let Some(beyond) = known else {
@@ -80,8 +83,8 @@ impl Run {
     }
 }
 
-/// Lives through `fault` at every operation of a script of two lives, and checks each time the lives
-/// after it. Returns how many places there were.
+/// Lives through `fault` at every operation of a script of two lives, and checks each time the
+/// lives after it. Returns how many places there were.
 fn every_operation(seed: u64, fault: Fault) -> u64 {
     for place in 0.. {
         let context = format!("seed {seed}, {fault:?} at operation {place}");

@@ -1,5 +1,7 @@
 //! What is written comes back: against a twin, over many segments and restarts.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod support;
 
 use std::sync::Arc;

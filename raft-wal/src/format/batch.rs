@@ -1,7 +1,8 @@
 //! A batch: what one write puts on disk and one sync makes durable.
 //!
 //! A 64-byte header in the clear, then scrambled: the records and padding to whole sectors; at the
-//! very end, in the clear again, a trailer with the chain value, which is also the checksum of it all.
+//! very end, in the clear again, a trailer with the chain value, which is also the checksum of it
+//! all.
 
 use bytes::Bytes;
 use raft_core::{Entry, GroupId, HardState, LogIndex};
@@ -155,7 +156,8 @@ pub(crate) struct BatchHeader {
 }
 
 impl BatchHeader {
-    /// The header at the start of `bytes`, if there is one that belongs at this offset of the segment.
+    /// The header at the start of `bytes`, if there is one that belongs at this offset of the
+    /// segment.
     pub(crate) fn read(bytes: &[u8], salt: u64, segment: u64, offset: u64) -> Option<Self> {
         let header = bytes.get(..BATCH_HEADER_BYTES)?;
         let is_header = u32_at(header, AT_MAGIC) == BATCH_MAGIC
@@ -190,7 +192,8 @@ impl BatchHeader {
         valid.then_some(chain)
     }
 
-    /// The records, with their groups. Command payloads share one buffer with the others of the batch.
+    /// The records, with their groups. Command payloads share one buffer with the others of the
+    /// batch.
     ///
     /// # Errors
     /// What is wrong with the first record that is damaged or makes no sense.

@@ -38,8 +38,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) id: u64,
     /// The length of its file, whole blocks: a file that was cut off is no shorter log.
     pub(crate) file_bytes: u64,
-    /// It stands for all segments with numbers from this one up to its own: less than its own number
-    /// if it is a copy of a tail.
+    /// It stands for all segments with numbers from this one up to its own: less than its own
+    /// number if it is a copy of a tail.
     pub(crate) first_id: u64,
     /// What it continues, or `None` for the first segment of a directory.
     pub(crate) previous: Option<Link>,
@@ -79,8 +79,8 @@ impl SegmentHeader {
         round_up((FIXED_BYTES + membership_bytes(membership)) as u64, BLOCK_BYTES)
     }
 
-    /// The chain value that the first batch behind an encoded header continues: it ties the batches to
-    /// this very header.
+    /// The chain value that the first batch behind an encoded header continues: it ties the batches
+    /// to this very header.
     pub(crate) fn chain(encoded: &[u8]) -> u32 {
         crc32c::crc32c(encoded)
     }

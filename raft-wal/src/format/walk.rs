@@ -1,9 +1,9 @@
 //! Reading a segment's batches in order, and judging the place where they end.
 //!
 //! This is where *torn* is told from *corrupt*. Only bytes after the last sync that returned can be
-//! torn, and a torn write leaves sectors as they were: zeros, because segments are filled with zeros
-//! before their use and nothing that is written ever reads as a sector of zeros. Whatever else does
-//! not match its checksum was damaged after it was written, and is never dropped.
+//! torn, and a torn write leaves sectors as they were: zeros, because segments are filled with
+//! zeros before their use and nothing that is written ever reads as a sector of zeros. Whatever
+//! else does not match its checksum was damaged after it was written, and is never dropped.
 
 use raft_core::GroupId;
 
@@ -169,8 +169,8 @@ mod tests {
     const SALT: u64 = 0x5EED;
     const START: usize = 4096;
 
-    /// A segment of three batches, the middle one of two sectors; `durable` tells the durable offset
-    /// that each batch carries, given its own.
+    /// A segment of three batches, the middle one of two sectors; `durable` tells the durable
+    /// offset that each batch carries, given its own.
     fn segment(durable: impl Fn(u64) -> u64) -> Vec<u8> {
         let mut bytes = vec![0; START + 8 * SECTOR_BYTES];
         let (mut at, mut chain) = (START, 9);

@@ -1,6 +1,5 @@
 //! What the tests share: random writes, and a twin that says what a log must remember.
-// Each test program uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::sync::Arc;
 
