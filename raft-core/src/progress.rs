@@ -83,7 +83,12 @@ impl Progress {
         match &mut self.pace {
             Pace::Probe { .. } if received.next() >= self.next_index => {
                 self.next_index = received.next();
-                self.pace = Pace::Replicate(Window::default());
+                let mut window = Window::default();
+                if received > self.match_index {
+                    // Received is not durable: should the peer lose it again, that must be noticed.
+                    window.push(received, 0, round);
+                }
+                self.pace = Pace::Replicate(window);
             }
             Pace::Probe { .. } => {}
             Pace::Replicate(window) => {

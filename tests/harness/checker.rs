@@ -22,6 +22,8 @@ pub struct Checker {
     votes: BTreeMap<(NodeId, Term), NodeId>,
     /// What was committed, by index from 1.
     pub committed: Vec<Entry>,
+    /// In which term each of them was: by the leader of that term, whatever term it is of itself.
+    committed_in: Vec<Term>,
     /// Log Matching: what the entry at each position says, and the term of the one before it.
     entries: BTreeMap<LogPosition, (Entry, Term)>,
     last_seen: BTreeMap<NodeId, Seen>,
@@ -41,6 +43,8 @@ struct Seen {
     commit: LogIndex,
     handed_out: LogIndex,
     log: Vec<LogPosition>,
+    /// As a leader: how far each peer matches.
+    matches: BTreeMap<NodeId, LogIndex>,
 }
 
 impl Checker {
@@ -50,6 +54,7 @@ impl Checker {
             leaders: BTreeMap::new(),
             votes: BTreeMap::new(),
             committed: Vec::new(),
+            committed_in: Vec::new(),
             entries: BTreeMap::new(),
             last_seen: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -139,28 +144,32 @@ impl Checker {
             log.push(entry.position());
         }
         let leads = status.role == RoleKind::Leader;
+        let matches: BTreeMap<_, _> =
+            status.peers.iter().map(|peer| (peer.id, peer.match_index)).collect();
         if leads {
             let first = *self.leaders.entry(status.term).or_insert(id);
             assert_eq!(first, id, "Election Safety: two leaders in term {}", status.term);
-            for entry in &self.committed {
-                let slot = usize::try_from(entry.index.0 - 1).expect("a small log");
-                if entry.term < status.term {
-                    assert_eq!(log.get(slot), Some(&entry.position()), "Leader Completeness: {id}");
-                }
+            let earlier = self.committed_in.partition_point(|&term| term < status.term);
+            for (slot, entry) in self.committed[..earlier].iter().enumerate() {
+                assert_eq!(log.get(slot), Some(&entry.position()), "Leader Completeness: {id}");
             }
             if before.role == Some(RoleKind::Leader) && before.term == status.term {
                 assert!(log.starts_with(&before.log), "Leader Append-Only: {id}");
+                for (peer, index) in &matches {
+                    let earlier = before.matches.get(peer);
+                    assert!(earlier <= Some(index), "the match index of {peer} fell at {id}");
+                }
             }
         }
         let handed_out = before.handed_out;
         let (role, term, commit) = (Some(status.role), status.term, status.commit);
-        self.last_seen.insert(id, Seen { role, term, commit, handed_out, log });
+        self.last_seen.insert(id, Seen { role, term, commit, handed_out, log, matches });
     }
 
     /// What a node takes to be committed is what all take to be committed, and a majority has it on disk.
     fn check_commit(&mut self, members: &BTreeMap<NodeId, Member>, id: NodeId) {
         let node = members[&id].node.as_ref().expect("a polled node runs");
-        let commit = node.status().commit;
+        let (commit, term) = (node.status().commit, node.status().term);
         for index in (1..=commit.0).map(LogIndex) {
             let entry = node.entry(index).expect("what is committed is in the log");
             if let Some(chosen) = self.position_committed(index) {
@@ -173,6 +182,7 @@ impl Checker {
                 "committed without a durable majority: {entry} by {id}"
             );
             self.committed.push(entry.clone());
+            self.committed_in.push(term);
         }
     }
 

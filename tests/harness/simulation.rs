@@ -149,7 +149,7 @@ impl Options {
             append_bytes_max,
             inflight_messages_max,
             uncommitted_bytes_max: uncommitted[random.usize(..2)],
-            unapplied_bytes_max: [1, 1 << 20][random.usize(..2)],
+            unapplied_bytes_max: [200, 1 << 20][random.usize(..2)],
             lazy_poll: sometimes(random, 0.9),
             curse: sometimes(random, 0.9),
         }
