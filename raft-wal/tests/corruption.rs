@@ -167,6 +167,46 @@ fn a_segment_of_another_directory_does_not_pass() {
 }
 
 #[test]
+fn all_segments_of_another_directory_do_not_pass_either() {
+    let (disk, _) = directory(7, 40, true);
+    let (other, _) = directory(8, 40, true);
+    segments(&disk).iter().for_each(|name| assert!(disk.take(name)));
+    for name in segments(&other) {
+        disk.put(&name, other.read(&name).unwrap());
+    }
+    refused(&disk, "the segments of another directory of the same node");
+}
+
+/// Between the successor and the seal, the header of the successor knows how far the data went.
+#[test]
+fn data_lost_before_a_successor_that_is_still_empty_are_missed() {
+    let disk = SimDisk::new(13);
+    let mut log = open(&disk).unwrap().log;
+    let mut index = 0;
+    while segments(&disk).len() < 2 {
+        index += 1;
+        // The disk before the write that rolls, to which the successor's header is then added.
+        let before = disk.fork(index);
+        log.append(&[Write::detached(None, None, vec![command(index, 1, 900)])]).unwrap();
+        log.sync().unwrap();
+        if segments(&disk).len() == 2 {
+            let [first, second] = <[String; 2]>::try_from(segments(&disk)).unwrap();
+            let mut successor = disk.read(&second).unwrap();
+            successor[4096..].fill(0);
+            let unsealed = before.read(&first).unwrap();
+            before.put(&second, successor);
+            let whole = open(&before.fork(1)).unwrap().restored.entries.len() as u64;
+            assert_eq!(whole, index - 1, "the roll alone changes nothing");
+            let written = unsealed.chunks(SECTOR).rposition(|sector| sector != [0; SECTOR]);
+            let mut lost = unsealed.clone();
+            lost[written.unwrap() * SECTOR..].fill(0);
+            before.put(&first, lost);
+            refused(&before, "a sector lost between successor and seal");
+        }
+    }
+}
+
+#[test]
 fn an_older_copy_of_a_sealed_segment_does_not_pass() {
     let disk = SimDisk::new(9);
     let mut log = open(&disk).unwrap().log;
