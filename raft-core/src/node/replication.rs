@@ -143,7 +143,9 @@ impl Node {
             return self.ignore(Some(from), Ignored::SecondLeader);
         }
         self.hear_from_leader(from);
-        let (prev, entries) = self.skip_compacted(prev, entries);
+        let Some((prev, entries)) = self.skip_compacted(prev, entries) else {
+            return self.ignore(Some(from), Ignored::ContradictsCommit);
+        };
         if !self.log.contains(prev) {
             let outcome = AppendOutcome::Refused {
                 prev: prev.index,
@@ -186,18 +188,23 @@ impl Node {
         }
     }
 
-    /// Entries up to the log's base are committed and gone: the rest follows on the base.
+    /// Entries up to the log's base are committed and gone: the rest follows on the base. `None` if
+    /// they contradict the base.
     fn skip_compacted(
         &self,
         prev: LogPosition,
         mut entries: Vec<Entry>,
-    ) -> (LogPosition, Vec<Entry>) {
+    ) -> Option<(LogPosition, Vec<Entry>)> {
         let base = self.log.base();
         if prev.index >= base.index {
-            return (prev, entries);
+            return Some((prev, entries));
+        }
+        let at_base = entries.iter().find(|entry| entry.index == base.index);
+        if at_base.is_some_and(|entry| entry.term != base.term) {
+            return None;
         }
         entries.retain(|entry| entry.index > base.index);
-        (base, entries)
+        Some((base, entries))
     }
 
     /// The log is the leader's up to `matched`: decides whether an answer is due before the disk has it.
