@@ -258,7 +258,15 @@ impl<'de> Visitor<'de> for Members<'_> {
             let raw: &RawValue = map.next_value()?;
             let text = raw.get();
             let value = match text.as_bytes().first() {
-                Some(b'"') => Value::String(serde_json::from_str(text).map_err(A::Error::custom)?),
+                Some(b'"') => match serde_json::from_str(text) {
+                    Ok(string) => Value::String(string),
+                    // Only now do escapes show that stand for no character.
+                    Err(_) => {
+                        let detail = format!("`{}` is not a valid JSON string.", shortened(&name));
+                        *self.refusal = Some(Problem::refused(Code::MalformedJson, detail));
+                        return Err(A::Error::custom("refused"));
+                    }
+                },
                 Some(b'-' | b'0'..=b'9') => Value::Number(text.to_owned()),
                 Some(b't' | b'f') => Value::Other("a boolean"),
                 Some(b'[') => Value::Other("an array"),

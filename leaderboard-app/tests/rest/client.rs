@@ -97,6 +97,18 @@ impl Client {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
+        let answer = self.send_patiently(method, target, headers, body.into());
+        let answer = tokio::time::timeout(PATIENCE, answer).await;
+        answer.unwrap_or_else(|_| panic!("{method} {target} was not answered in {PATIENCE:?}"))
+    }
+
+    async fn send_patiently(
+        self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Answer {
         let stream = TcpStream::connect(self.0).await.unwrap();
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -109,9 +121,8 @@ impl Client {
             let value = http::HeaderValue::from_bytes(value.as_bytes()).unwrap();
             request = request.header(*name, value);
         }
-        let request = request.body(Full::new(body.into())).unwrap();
-        let answer = tokio::time::timeout(PATIENCE, sender.send_request(request));
-        let (head, body) = answer.await.unwrap().unwrap().into_parts();
+        let request = request.body(Full::new(body)).unwrap();
+        let (head, body) = sender.send_request(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         drop(sender);
         let _ = connection.await.unwrap();

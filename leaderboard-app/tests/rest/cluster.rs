@@ -15,10 +15,11 @@ async fn a_node_describes_itself_and_its_cluster() {
     let deadline = Instant::now() + PATIENCE;
     let cluster = loop {
         let cluster = client.get("/v1/cluster").await.json();
-        if cluster["members"][0]["lag_entries"] == 0 && cluster["last_index"] == index {
+        if cluster["members"][0]["match_index"] == index {
             break cluster;
         }
         assert!(Instant::now() < deadline, "{cluster}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     };
     assert_eq!(cluster["cluster"], "rest-test");
     assert_eq!((&cluster["node"], &cluster["leader"]), (&json!(1), &json!(1)));

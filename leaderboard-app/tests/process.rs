@@ -1,0 +1,298 @@
+//! The command as a process: exit codes, signals, configuration from three places.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a test waits for anything before it fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn leaderboard(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leaderboard"));
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Whoever runs the tests may have a configuration of their own.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LEADERBOARD_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A cluster of one in `directory`.
+fn node(directory: &Path) -> Command {
+    let mut command = leaderboard(&["node", "--id", "1", "--http", "127.0.0.1:0"]);
+    command.args(["--raft", "127.0.0.1:0", "--peers", "1=127.0.0.1:1", "--data-dir"]);
+    command.arg(directory);
+    command
+}
+
+/// A child that is killed if its test fails.
+struct Running {
+    child: Child,
+    stderr: BufReader<std::process::ChildStderr>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Self { child, stderr }
+    }
+
+    /// Reads the log up to a line with this text, and returns that line. A child that ends without it
+    /// closes the log; one that hangs is ended by the test runner.
+    fn log_line(&mut self, text: &str) -> String {
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "no `{text}` in:\n{seen}");
+            if line.contains(text) {
+                return line;
+            }
+            seen.push_str(&line);
+        }
+    }
+
+    /// Where it answers HTTP.
+    fn http_address(&mut self) -> String {
+        let line = self.log_line("the node answers HTTP");
+        let address = line.split("address").nth(1).unwrap();
+        let digits = |c: char| !(c.is_ascii_digit() || c == '.' || c == ':');
+        address.trim_matches(digits).trim_start_matches(['=', ':', '"']).to_owned()
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One request, by hand; the whole answer.
+fn request(address: &str, head: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "{head} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn wait_until_ready(address: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !request(address, "GET /readyz").starts_with("HTTP/1.1 200") {
+        assert!(Instant::now() < deadline, "the node does not become ready");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Runs to the end; what must fail does so at once.
+fn run(mut command: Command) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn bad_usage_is_exit_code_2_and_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    for (words, told) in [
+        (vec![], "Usage: leaderboard"),
+        (vec!["fly"], "fly"),
+        (vec!["node"], "--peers"),
+        (vec!["node", "--id", "4", "--data-dir", data, "--peers", "1=a:1"], "add 4=127.0.0.1:7081"),
+        (vec!["node", "--id", "1", "--data-dir", data, "--peers", "1=a:1,1=b:1"], "node 1 twice"),
+        (vec!["node", "--config", "/no/such/file"], "/no/such/file"),
+    ] {
+        let (code, stderr) = run(leaderboard(&words));
+        assert_eq!(code, Some(2), "{words:?}: {stderr}");
+        assert!(stderr.contains(told), "{words:?}: {stderr}");
+    }
+    let mut hasty = node(directory.path());
+    hasty.args(["--election-timeout", "60ms", "--heartbeat-interval", "50ms"]);
+    let (code, stderr) = run(hasty);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("election_timeout"), "{stderr}");
+
+    let help = leaderboard(&["--help"]).output().unwrap();
+    assert_eq!(help.status.code(), Some(0));
+    assert!(String::from_utf8(help.stdout).unwrap().contains("Exit codes: 0 done"));
+}
+
+#[test]
+fn a_taken_port_is_exit_code_1_and_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    for flag in ["--http", "--raft"] {
+        let mut command = leaderboard(&["node", "--id", "1", "--peers", "1=127.0.0.1:1"]);
+        let other = if flag == "--http" { "--raft" } else { "--http" };
+        command.args([flag, &address, other, "127.0.0.1:0", "--data-dir"]).arg(directory.path());
+        let (code, stderr) = run(command);
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains(&address), "{stderr}");
+    }
+}
+
+#[test]
+fn a_signal_stops_the_node_with_exit_code_0_and_the_scores_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    for (round, signal) in (1..).zip(["TERM", "INT", "TERM"]) {
+        let mut running = Running::start(node(directory.path()));
+        let address = running.http_address();
+        assert!(request(&address, "GET /livez").starts_with("HTTP/1.1 200"));
+        wait_until_ready(&address);
+        let answer = request(&address, "POST /add_vote?player=a");
+        assert!(answer.contains(&format!(r#""score":{round},"#)), "{answer}");
+        running.signal(signal);
+        assert_eq!(running.exit_code(), Some(0));
+    }
+}
+
+#[test]
+fn an_acknowledged_score_survives_sigkill() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 1..=3 {
+        let mut running = Running::start(node(directory.path()));
+        let address = running.http_address();
+        wait_until_ready(&address);
+        let answer = request(&address, "POST /add_vote?player=a");
+        assert!(answer.contains(&format!(r#""score":{round},"#)), "{answer}");
+        running.signal("KILL");
+        assert_eq!(running.exit_code(), None);
+    }
+}
+
+#[test]
+fn a_directory_of_another_cluster_or_node_or_in_use_is_exit_code_3() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = Running::start(node(directory.path()));
+    running.http_address();
+    let (code, stderr) = run(node(directory.path()));
+    assert_eq!(code, Some(3), "in use: {stderr}");
+    assert!(stderr.contains("leaderboard: "), "{stderr}");
+    running.signal("TERM");
+    assert_eq!(running.exit_code(), Some(0));
+
+    let mut other = node(directory.path());
+    other.args(["--cluster", "other"]);
+    let (code, stderr) = run(other);
+    assert_eq!(code, Some(3), "another cluster: {stderr}");
+
+    let mut other = leaderboard(&["node", "--id", "2", "--http", "127.0.0.1:0", "--raft"]);
+    other.args(["127.0.0.1:0", "--peers", "1=127.0.0.1:1,2=127.0.0.1:2", "--data-dir"]);
+    other.arg(directory.path()).args(["--log-format", "json"]);
+    let (code, stderr) = run(other);
+    assert_eq!(code, Some(3), "another node: {stderr}");
+    let last: serde_json::Value = serde_json::from_str(stderr.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["level"], &last["exit_code"]), (&"ERROR".into(), &3.into()), "{stderr}");
+}
+
+#[test]
+fn options_come_from_flags_then_environment_then_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("leaderboard.toml");
+    let text = "[node]\nid = 1\nhttp = '127.0.0.1:0'\nraft = '127.0.0.1:0'\n\
+                cluster = 'from file'\npeers = { 1 = '127.0.0.1:1' }\n";
+    std::fs::write(&file, text).unwrap();
+    let ask = |environment: Option<&str>, flag: Option<&str>| {
+        let data = tempfile::tempdir().unwrap();
+        let mut command = leaderboard(&["node", "--data-dir"]);
+        command.arg(data.path()).env("LEADERBOARD_CONFIG", &file);
+        if let Some(name) = environment {
+            command.env("LEADERBOARD_CLUSTER", name);
+        }
+        if let Some(name) = flag {
+            command.args(["--cluster", name]);
+        }
+        let mut running = Running::start(command);
+        let address = running.http_address();
+        request(&address, "GET /v1/cluster")
+    };
+    assert!(ask(None, None).contains(r#""cluster":"from file""#));
+    assert!(ask(Some("from environment"), None).contains(r#""cluster":"from environment""#));
+    let both = ask(Some("from environment"), Some("from flag"));
+    assert!(both.contains(r#""cluster":"from flag""#), "{both}");
+}
+
+#[test]
+fn the_end_of_standard_input_stops_it_if_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = node(directory.path());
+    command.env("LEADERBOARD_EXIT_WITH_STDIN", "true").stdin(Stdio::piped());
+    let mut running = Running::start(command);
+    running.http_address();
+    drop(running.child.stdin.take());
+    assert_eq!(running.exit_code(), Some(0));
+}
+
+/// The same command, in which a write beyond the file size limit of `kib` is an error and no signal.
+fn with_file_size_limit(command: &Command, kib: Option<u32>) -> Command {
+    let mut shell = Command::new("sh");
+    let limit = kib.map_or_else(|| "unlimited".to_owned(), |kib| (kib * 2).to_string());
+    shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {limit}; exec \"$0\" \"$@\"")]);
+    shell.arg(command.get_program()).args(command.get_args());
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    shell
+}
+
+#[test]
+fn a_disk_that_takes_no_log_is_exit_code_4() {
+    let directory = tempfile::tempdir().unwrap();
+    let (code, stderr) = run(with_file_size_limit(&node(directory.path()), Some(64)));
+    assert_eq!(code, Some(4), "{stderr}");
+}
+
+#[test]
+fn a_disk_that_fails_later_ends_the_node_with_exit_code_4() {
+    if Command::new("prlimit").arg("--version").output().is_err() {
+        println!("skipped: there is no `prlimit` to make the disk fail with");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = Running::start(with_file_size_limit(&node(directory.path()), None));
+    let address = running.http_address();
+    wait_until_ready(&address);
+    assert!(request(&address, "POST /add_vote?player=a").contains(r#""score":1,"#));
+    let pid = running.child.id().to_string();
+    let limited = Command::new("prlimit").args(["--pid", &pid, "--fsize=1024"]).status().unwrap();
+    assert!(limited.success());
+    // Whether this gets an answer depends on who is faster; it must not be a success.
+    let mut stream = TcpStream::connect(&address).unwrap();
+    let vote = "POST /add_vote?player=a HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
+    stream.write_all(vote.as_bytes()).unwrap();
+    assert_eq!(running.exit_code(), Some(4));
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+    running.log_line("leaderboard: ");
+
+    // What was acknowledged is there again once the disk works.
+    let mut running = Running::start(node(directory.path()));
+    let address = running.http_address();
+    wait_until_ready(&address);
+    let answer = request(&address, "GET /player_rankings?player=a");
+    assert!(answer.contains(r#""player":"a","score":1,"#), "{answer}");
+}
