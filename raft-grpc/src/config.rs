@@ -97,7 +97,15 @@ impl NodeConfig {
             let value = self.command_bytes_max.to_string();
             return refuse("command_bytes_max", value, "must be between 1 byte and 1 MiB");
         }
-        Ok(())
+        self.raft(0).validate().map_err(ConfigError::from)
+    }
+
+    /// What of this is for the protocol. `seed` must be another one at every start.
+    pub(crate) fn raft(&self, seed: u64) -> raft_core::Config {
+        let mut raft = raft_core::Config::new(self.id, seed);
+        raft.election_timeout = self.election_timeout;
+        raft.heartbeat_interval = self.heartbeat_interval;
+        raft
     }
 }
 
@@ -149,7 +157,8 @@ mod tests {
     #[test]
     fn each_broken_rule_names_its_field() {
         type Break = fn(&mut NodeConfig);
-        let cases: [(&str, Break); 9] = [
+        let cases: [(&str, Break); 10] = [
+            ("election_timeout", |c| c.heartbeat_interval = c.election_timeout),
             ("cluster", |c| c.cluster.clear()),
             ("cluster", |c| c.cluster = "x".repeat(65)),
             ("peers", |c| c.peers.clear()),

@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use raft_core::{Membership, Node};
-use raft_wal::{Opened, Wal, WalConfig};
+use raft_core::{LogIndex, Membership, Node};
+use raft_wal::{Completion, OpenError, Opened, Wal, WalConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,9 +25,11 @@ use crate::error::{Fatal, StartError};
 use crate::forward::Forwarders;
 use crate::handle::{RaftHandle, Shared};
 use crate::handshake::{Identity, Visitors};
-use crate::inbox::{Senders, inbox};
+use crate::inbox::{Read, Senders, inbox};
 use crate::listener::{self, ACCEPTED_MAX};
 use crate::peer::Links;
+use crate::pending::Proposal;
+use crate::queue::Sender;
 use crate::requests::Requests;
 use crate::service::Service;
 use crate::state_machine::StateMachine;
@@ -71,7 +73,7 @@ pub async fn start<S: StateMachine>(
     config: NodeConfig,
     machine: S,
 ) -> Result<(RaftHandle<S>, NodeTask), StartError> {
-    launch(config, None, machine).await
+    launch(config, None, machine, Box::new(Wal::open)).await
 }
 
 /// [`start`] on a port that is bound already, instead of on [`NodeConfig::listen`]: for tests, which
@@ -85,64 +87,53 @@ pub async fn start_on<S: StateMachine>(
     config: NodeConfig,
     machine: S,
 ) -> Result<(RaftHandle<S>, NodeTask), StartError> {
-    launch(config, Some(listener), machine).await
+    launch(config, Some(listener), machine, Box::new(Wal::open)).await
 }
+
+/// Opens a log: on the file system, or in tests on a disk that fails.
+type OpenLog = Box<dyn FnOnce(WalConfig, OnCompletion) -> Result<Opened, OpenError> + Send>;
+
+/// What the log's thread calls.
+type OnCompletion = Box<dyn FnMut(Completion) + Send>;
 
 async fn launch<S: StateMachine>(
     config: NodeConfig,
-    listener: Option<TcpListener>,
+    bound: Option<TcpListener>,
     machine: S,
+    open: OpenLog,
 ) -> Result<(RaftHandle<S>, NodeTask), StartError> {
     config.validate()?;
     let clock = Clock::start();
     let draining = CancellationToken::new();
-    let (applied, watch_applied) = watch::channel(Default::default());
+    let (applied, watch_applied) = watch::channel(LogIndex::default());
     let (senders, inbox) = inbox(watch_applied, draining.clone());
-    let opened = open_log(&config, &senders).await?;
+    let opened = open_log(&config, open, senders.completions.clone()).await?;
     let Opened { wal, restored, identity, report } = opened;
     tracing::info!(node = %config.id, dir = %config.data_dir.display(), "recovered: {report:?}");
     let base = restored.base;
-    let node = Node::new(raft_config(&config), restored, clock.now())?;
-    let listener = listen(&config, listener)
+    let node = Node::new(config.raft(random()), restored, clock.now())?;
+    let (local_addr, listener) = listen(&config, bound)
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
     let machine = Arc::new(RwLock::new(Machine { state: machine, applied: base }));
     let apply = apply::spawn(config.id, Arc::clone(&machine), applied);
     let apply = apply.map_err(StartError::Thread)?;
 
-    let identity = Arc::new(Identity {
-        cluster: config.cluster.clone(),
-        id: config.id,
-        incarnation: identity.incarnation,
-        members: config.peers.keys().copied().collect(),
-    });
+    // From here on nothing fails.
+    tracing::info!(node = %config.id, cluster = config.cluster, "listening on {local_addr}");
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let links = Links::start(&identity, &config.peers, &tasks, &stop);
-    let forwarders = Forwarders::start(&identity, &config.peers, &tasks, &stop);
+    let network = Network::start(&config, identity.incarnation, senders, listener, &tasks, &stop);
+    let Network { identity, links, forwarders, proposals, reads } = network;
     let (publisher, status, leadership) = Publisher::new(&identity, &node, &links);
     let requests = Arc::new(Requests {
         id: config.id,
-        proposals: senders.proposals.clone(),
-        reads: senders.reads.clone(),
+        proposals,
+        reads,
         forwarders,
         leadership,
         command_bytes_max: config.command_bytes_max,
         draining: draining.clone(),
         in_flight: AtomicUsize::new(0),
     });
-    let local_addr = listener.0;
-    tracing::info!(node = %config.id, cluster = config.cluster, "listening on {local_addr}");
-    let service = Service {
-        identity: Arc::clone(&identity),
-        visitors: Arc::new(Visitors::default()),
-        links: Arc::clone(&links),
-        inbox: senders.frames,
-        proposals: senders.proposals,
-        command_bytes_max: config.command_bytes_max,
-        tasks: tasks.clone(),
-        stop: stop.clone(),
-        throttle: Arc::new(Throttle::new(Duration::from_secs(1))),
-    };
-    serve(service, listener.1, &tasks, &stop);
     let driver = Driver {
         inbox,
         node,
@@ -158,22 +149,19 @@ async fn launch<S: StateMachine>(
     };
     let stopped = CancellationToken::new();
     let ending = Ending { draining: draining.clone(), tasks, stop, stopped: stopped.clone() };
-    let driver = tokio::spawn(driver.run());
-    let life = tokio::spawn(ending.supervise(driver));
-    let handle = RaftHandle::new(Shared {
-        machine,
-        requests,
-        status,
-        local_addr,
-        request_timeout: config.request_timeout,
-        draining,
-        stopped,
-    });
-    Ok((handle, NodeTask { life }))
+    let life = tokio::spawn(ending.supervise(tokio::spawn(driver.run())));
+    let request_timeout = config.request_timeout;
+    let shared =
+        Shared { machine, requests, status, local_addr, request_timeout, draining, stopped };
+    Ok((RaftHandle::new(shared), NodeTask { life }))
 }
 
 /// Opens the log, whose receipts go into the inbox. Recovery reads it all, so it gets a thread.
-async fn open_log(config: &NodeConfig, senders: &Senders) -> Result<Opened, StartError> {
+async fn open_log(
+    config: &NodeConfig,
+    open: OpenLog,
+    completions: mpsc::Sender<Completion>,
+) -> Result<Opened, StartError> {
     let members = config.peers.keys().copied();
     let membership = Membership::new(members).map_err(|_| ConfigError {
         field: "peers",
@@ -182,23 +170,13 @@ async fn open_log(config: &NodeConfig, senders: &Senders) -> Result<Opened, Star
     })?;
     let mut wal = WalConfig::new(&config.data_dir, &config.cluster, config.id, membership);
     wal.segment_bytes = config.segment_bytes;
-    let completions = senders.completions.clone();
-    let open = move || {
-        Wal::open(wal, move |completion| {
-            // Waits when the queue is full; fails when the driver has ended, and nobody cares.
-            let _ = completions.blocking_send(completion);
-        })
-    };
-    let opened = tokio::task::spawn_blocking(open).await;
+    let on_completion = Box::new(move |completion| {
+        // Waits when the queue is full; fails when the driver has ended, and nobody cares.
+        let _ = completions.blocking_send(completion);
+    });
+    let opened = tokio::task::spawn_blocking(move || open(wal, on_completion)).await;
     let opened = opened.map_err(|error| StartError::Thread(std::io::Error::other(error)))?;
     Ok(opened?)
-}
-
-fn raft_config(config: &NodeConfig) -> raft_core::Config {
-    let mut raft = raft_core::Config::new(config.id, random());
-    raft.election_timeout = config.election_timeout;
-    raft.heartbeat_interval = config.heartbeat_interval;
-    raft
 }
 
 /// The bound port, and where it is.
@@ -212,6 +190,50 @@ fn listen(
     };
     listener.set_nonblocking(true)?;
     Ok((listener.local_addr()?, tokio::net::TcpListener::from_std(listener)?))
+}
+
+/// Everything between this node and the others.
+struct Network {
+    identity: Arc<Identity>,
+    links: Arc<Links>,
+    forwarders: Forwarders,
+    proposals: Sender<Proposal>,
+    reads: mpsc::Sender<Read>,
+}
+
+impl Network {
+    /// Starts the tasks that call the others, and those that are called by them.
+    fn start(
+        config: &NodeConfig,
+        incarnation: u128,
+        senders: Senders,
+        listener: tokio::net::TcpListener,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Self {
+        let identity = Arc::new(Identity {
+            cluster: config.cluster.clone(),
+            id: config.id,
+            incarnation,
+            members: config.peers.keys().copied().collect(),
+        });
+        let links = Links::start(&identity, &config.peers, tasks, stop);
+        let forwarders = Forwarders::start(&identity, &config.peers, tasks, stop);
+        let Senders { completions: _, frames, proposals, reads } = senders;
+        let service = Service {
+            identity: Arc::clone(&identity),
+            visitors: Arc::new(Visitors::default()),
+            links: Arc::clone(&links),
+            frames,
+            proposals: proposals.clone(),
+            command_bytes_max: config.command_bytes_max,
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            throttle: Arc::new(Throttle::new(Duration::from_secs(1))),
+        };
+        serve(service, listener, tasks, stop);
+        Self { identity, links, forwarders, proposals, reads }
+    }
 }
 
 /// Starts the tasks that accept connections and serve them.
@@ -268,3 +290,6 @@ impl Ending {
         end
     }
 }
+
+#[cfg(test)]
+mod tests;

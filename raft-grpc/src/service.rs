@@ -32,7 +32,7 @@ pub(crate) struct Service {
     pub(crate) identity: Arc<Identity>,
     pub(crate) visitors: Arc<Visitors>,
     pub(crate) links: Arc<Links>,
-    pub(crate) inbox: mpsc::Sender<Vec<Envelope>>,
+    pub(crate) frames: mpsc::Sender<Vec<Envelope>>,
     pub(crate) proposals: Sender<Proposal>,
     pub(crate) command_bytes_max: u64,
     pub(crate) tasks: TaskTracker,
@@ -63,7 +63,7 @@ impl Raft for Service {
         let _ = replies.send(Ok(wire::PeerReply { content })).await; // The queue is empty.
         let messages = Messages {
             requests,
-            inbox: self.inbox.clone(),
+            frames: self.frames.clone(),
             visit,
             identity: Arc::clone(&self.identity),
         };
@@ -161,7 +161,7 @@ fn complain(throttle: &Throttle, remote: Option<SocketAddr>, status: &Status) {
 /// A stream of Raft messages.
 struct Messages {
     requests: Streaming<wire::PeerRequest>,
-    inbox: mpsc::Sender<Vec<Envelope>>,
+    frames: mpsc::Sender<Vec<Envelope>>,
     visit: Visit,
     identity: Arc<Identity>,
 }
@@ -177,7 +177,7 @@ impl Messages {
             let envelopes = frame.envelopes.into_iter();
             let envelopes: Vec<_> =
                 envelopes.map(|envelope| self.check(envelope)).collect::<Result<_, _>>()?;
-            if self.inbox.send(envelopes).await.is_err() {
+            if self.frames.send(envelopes).await.is_err() {
                 return Ok(()); // The driver has ended.
             }
         }
