@@ -39,7 +39,7 @@ pub enum NotApplied {
         /// The limit.
         max: u64,
     },
-    /// This node, or the leader, is stopping.
+    /// This node is stopping.
     #[error("the node is shutting down; try another one")]
     ShuttingDown,
     /// The time was up before the command was handed to any log.

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Fatal, NotApplied};
+use crate::error::Fatal;
 use crate::pending::{Proposal, ReadWaiter};
 use crate::queue::{Receiver, Sender, Weigh, queue};
 
@@ -181,7 +181,7 @@ impl Inbox {
         self.doors_are_open = false;
         self.proposals.close();
         while let Some(proposal) = self.proposals.try_recv() {
-            proposal.waiter.answer(Err(NotApplied::ShuttingDown.into()));
+            proposal.waiter.send_away();
         }
         self.reads.close();
         while self.reads.try_recv().is_ok() {} // Dropped, they say that the node stops.

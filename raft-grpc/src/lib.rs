@@ -1,4 +1,92 @@
-//! Raft over gRPC: replicate a deterministic state machine over a few nodes.
+//! Raft over gRPC: replicate a deterministic state machine over a few nodes, and read it linearizably.
+//!
+//! You bring a [`StateMachine`]; [`start`] brings a node to life in this process and gives you a
+//! [`RaftHandle`]. The protocol is [`raft_core`], the disk is [`raft_wal`]; this crate is the network
+//! between the nodes, and the loop that drives one.
+//!
+//! # Your first state machine
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use bytes::Bytes;
+//! use raft_grpc::{AppliedEntry, Consistency, NodeConfig, NodeId, StateMachine};
+//!
+//! /// Remembers what was said last.
+//! #[derive(Default)]
+//! struct Register(Bytes);
+//!
+//! impl StateMachine for Register {
+//!     fn apply(&mut self, entry: &AppliedEntry) -> Bytes {
+//!         std::mem::replace(&mut self.0, entry.command.clone())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let data_dir = dir.path().join("n1");
+//! # let (listen, address) = ("127.0.0.1:0".parse()?, "localhost:7081".to_owned());
+//! let n1 = NodeId::new(1).expect("not zero");
+//! // Every member with its address; here it is a cluster of one.
+//! let peers = BTreeMap::from([(n1, address)]);
+//! let config = NodeConfig::new("demo", n1, data_dir, listen, peers);
+//! let (node, task) = raft_grpc::start(config, Register::default()).await?;
+//!
+//! let applied = node.propose("hello".into()).await?;
+//! println!("entry {}, before it {:?}", applied.position, applied.response);
+//! assert_eq!(node.read(Consistency::Linearizable).await?.0, "hello");
+//!
+//! node.shutdown().await;
+//! task.wait().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What flows where
+//!
+//! One task owns the node; nothing else touches it, so there is no lock around it. Everything else hands
+//! it work through bounded queues, and it hands work on through others:
+//!
+//! ```text
+//!  RaftHandle ── proposals, reads ──┐                      ┌── write ────► log thread (raft-wal)
+//!  other nodes ── service ──────────┤                      │                 └─ receipts ─► inbox
+//!     messages, proposals           ├─► inbox ─► driver ───┼── messages ─► one task and stream per peer
+//!  log thread ── receipts ──────────┤            (Node)    │
+//!  apply thread ── applied index ───┘                      └── committed ► apply thread ─► answers
+//! ```
+//!
+//! A turn of the driver takes in everything that has queued up, polls the node once and hands the output
+//! on. So the queue is the batch: what arrived while the last turn was at work becomes one append, one
+//! broadcast, one sync, without a timer. While the driver works on one turn the log's thread syncs the
+//! write of another, the tasks of the peers encode, and the apply thread applies.
+//!
+//! What is overloaded says so at the door ([`NotApplied::Busy`]); nothing is buffered without a limit,
+//! nobody waits for a slow peer, and every caller gets an answer, also when the node stops.
+//!
+//! # What an answer means
+//!
+//! - `Ok`: the command is durable on a majority, and applied here or at the leader.
+//! - [`ProposeError::NotApplied`]: it never was and never will be applied. Try again as you like.
+//! - [`ProposeError::Unknown`]: it may have been, or may yet be. Nobody can know, so this crate never
+//!   sends anything again that may have reached a log; try again only what may happen twice.
+//!
+//! # Where to read
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `driver.rs` | the loop: begin here |
+//! | `inbox.rs`, `queue.rs` | what the driver is told, and the limits |
+//! | `pending.rs` | who waits for what |
+//! | `apply.rs` | the thread that owns the state machine |
+//! | `requests.rs`, `handle.rs` | from a caller to whoever can answer |
+//! | `peer.rs`, `forward.rs`, `connect.rs` | calling other nodes: messages, proposals |
+//! | `listener.rs`, `service.rs`, `handshake.rs` | being called by them |
+//! | `convert.rs`, `proto/raft.proto` | the wire |
+//! | `node.rs` | start and end |
+//!
+//! Deliberately absent, so far: encryption between nodes (run them in a network that you trust),
+//! snapshots (a node that starts applies its whole log), changes of membership, transfer of leadership.
 
 mod apply;
 mod config;
@@ -31,3 +119,7 @@ pub use raft_core::{
 };
 pub use state_machine::{AppliedEntry, RESPONSE_BYTES_MAX, StateMachine};
 pub use status::{NodeStatus, PeerLink};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

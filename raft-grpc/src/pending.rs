@@ -99,6 +99,16 @@ impl Waiter {
         }
     }
 
+    /// The node takes nothing new any more. A follower's caller need not know: to it this node is just
+    /// not the leader that it looks for.
+    pub(crate) fn send_away(self) {
+        let why = match self {
+            Self::Local { .. } => NotApplied::ShuttingDown.into(),
+            Self::Forwarded(_) => Failure::NotLeader { hint: None },
+        };
+        self.answer(Err(why));
+    }
+
     /// Has the caller given up?
     fn is_abandoned(&self) -> bool {
         match self {

@@ -261,12 +261,11 @@ impl Forwarding {
         if bytes > max {
             return waiter.answer(Err(NotApplied::TooLarge { bytes, max }.into()));
         }
-        let (proposal, why) = match self.proposals.try_send(Proposal { command, waiter }) {
-            Ok(()) => return,
-            Err(Refused::Full(proposal)) => (proposal, NotApplied::Busy),
-            Err(Refused::Closed(proposal)) => (proposal, NotApplied::ShuttingDown),
-        };
-        proposal.waiter.answer(Err(why.into()));
+        match self.proposals.try_send(Proposal { command, waiter }) {
+            Ok(()) => {}
+            Err(Refused::Full(proposal)) => proposal.waiter.answer(Err(NotApplied::Busy.into())),
+            Err(Refused::Closed(proposal)) => proposal.waiter.send_away(),
+        }
     }
 }
 
