@@ -57,14 +57,13 @@ pub enum Command {
     Heal,
     /// `stall ID`: the disk takes writes and finishes none.
     Stall(Id),
-    /// `sync ID [n=N] [reversed=true]`: a stalled disk finishes its oldest writes, or all; `reversed`
-    /// reports them last first.
+    /// `sync ID [skip=N] [n=N]`: a stalled disk finishes the writes that it has, oldest first.
     Sync {
         id: Id,
+        #[arg(key, optional)]
+        skip: usize,
         #[arg(key)]
         n: Option<usize>,
-        #[arg(key, optional)]
-        reversed: bool,
     },
     /// `unstall ID`: the disk finishes what it has, and every write at once from now on.
     Unstall(Id),
@@ -175,7 +174,7 @@ fn dispatch(stage: &mut Stage, command: &Command) -> Result<(), Box<dyn Error>> 
         Command::Partition(side) => stage.partition(side.iter().map(|Id(id)| *id).collect()),
         Command::Heal => stage.partition(Vec::new()),
         Command::Stall(Id(id)) => stage.stall(*id),
-        Command::Sync { id: Id(id), n, reversed } => stage.sync(*id, *n, *reversed)?,
+        Command::Sync { id: Id(id), skip, n } => stage.sync(*id, *skip, *n)?,
         Command::Unstall(Id(id)) => stage.unstall(*id)?,
         Command::Busy(Id(id)) => stage.busy(*id),
         Command::Poll(Id(id)) => stage.poll(*id)?,

@@ -171,9 +171,8 @@ impl Stage {
         self.stalled.insert(id);
     }
 
-    pub fn sync(&mut self, id: NodeId, count: Option<usize>, reversed: bool) -> Outcome {
-        let writes = self.finish_writes(id, count.unwrap_or(usize::MAX), reversed)?;
-        for write in writes {
+    pub fn sync(&mut self, id: NodeId, skip: usize, count: Option<usize>) -> Outcome {
+        for write in self.finish_writes(id, skip, count.unwrap_or(usize::MAX))? {
             self.note(format_args!("{id} syncs {write}"));
         }
         self.settle(id)?;
@@ -182,7 +181,7 @@ impl Stage {
 
     pub fn unstall(&mut self, id: NodeId) -> Outcome {
         self.stalled.remove(&id);
-        self.sync(id, None, false)
+        self.sync(id, 0, None)
     }
 
     pub fn busy(&mut self, id: NodeId) {
@@ -263,7 +262,7 @@ impl Stage {
             let applied = effects.committed.last().map(|entry| entry.index);
             events.extend(self.tell(id, effects)?);
             if !stalled {
-                self.finish_writes(id, usize::MAX, false)?;
+                self.finish_writes(id, 0, usize::MAX)?;
             }
             if let Some(index) = applied {
                 self.cluster()?.step(id, Input::Applied(index));
@@ -309,18 +308,28 @@ impl Stage {
         Ok(events)
     }
 
-    /// The disk finishes up to `count` writes; which they were.
+    /// The disk finishes up to `count` writes behind the first `skip`; which they were.
     fn finish_writes(
         &mut self,
         id: NodeId,
+        skip: usize,
         count: usize,
-        reversed: bool,
     ) -> Result<Vec<String>, Box<dyn Error>> {
         let cluster = self.cluster()?;
-        let count = count.min(cluster.members[&id].disk.queue.len());
-        let queue = &cluster.members[&id].disk.queue;
-        let writes = queue.iter().take(count).map(transcript::write).collect();
-        cluster.sync(id, count, reversed);
+        let mut writes = Vec::new();
+        let mut place = skip;
+        while writes.len() < count {
+            let queue = &cluster.members[&id].disk.queue;
+            let length = queue.len();
+            let Some(write) = queue.get(place).map(transcript::write) else { break };
+            if cluster.complete(id, place) {
+                writes.push(write);
+            }
+            // One before which none is missing leaves the queue, others stay in their place.
+            if cluster.members[&id].disk.queue.len() == length {
+                place += 1;
+            }
+        }
         Ok(writes)
     }
 
