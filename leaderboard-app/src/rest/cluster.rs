@@ -109,12 +109,10 @@ fn member(api: &Api, status: &NodeStatus, id: NodeId) -> Member {
         kind: if raft.membership.is_voter(id) { "voter" } else { "learner" },
         match_index: match_index.map(|index| index.0),
         lag_entries: match_index.filter(|_| leads).map(lag),
-        // The leader knows who answers; the others only whom they can reach.
+        // Whom this node can reach, and if it leads, who has answered lately too.
         healthy: is_self
-            || match as_leader {
-                Some(peer) => peer.recently_active,
-                None => link.is_some_and(|link| link.connected),
-            },
+            || link.is_some_and(|link| link.connected)
+                && as_leader.is_none_or(|peer| peer.recently_active),
     }
 }
 
