@@ -92,6 +92,8 @@ const wakeRanking = poller(async () => {
     setRanking(body, headers);
     page.good();
     draw();
+    // Somebody has confirmed this reading: the picture without a leader is old.
+    if (cluster.current && cluster.view.leader === null) wakeCluster();
     return true;
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
@@ -109,8 +111,9 @@ const wakeCluster = poller(async () => {
 });
 
 $("find").addEventListener("submit", find);
-$("find-player").addEventListener("input", () => {
-  if ($("find-player").value === "") $("found").hidden = true;
+// Clearing the field, also with its cross, takes the answer away.
+$("find-player").addEventListener("input", (event) => {
+  if ($("find-player").value === "") find(event);
 });
 $("be-first").addEventListener("click", () => $("player").focus());
 window.addEventListener("online", () => {

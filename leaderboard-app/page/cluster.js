@@ -136,8 +136,9 @@ const numbers = (doc) => ({
 
 function fromSilence(id, { address, error, healthy, since_ms: since }) {
   const doc = lastSeen.get(id);
-  const time = healthy === false && Number.isFinite(since) ? ` for ${duration(since)}` : "";
-  const why = error ? `: ${error}` : "";
+  const time = healthy === false && since >= 1000 ? ` for ${duration(since)}` : "";
+  // Of a chain of causes the last one says it: "Connection refused".
+  const why = error ? `: ${String(error).split(": ").pop()}` : "";
   const note = `No answer${time}${why}.${doc ? " The numbers are its last ones." : ""}`;
   return { id, address, state: "down", role: "not reachable", lag: null, note, ...numbers(doc) };
 }
@@ -146,9 +147,12 @@ function fromSilence(id, { address, error, healthy, since_ms: since }) {
 function fromOthers(member, teller) {
   const { id, http, raft, kind, match_index: last, lag_entries: lag, healthy } = member;
   const state = { true: "seen", false: "down" }[healthy] ?? "unknown";
-  const role = state === "down" ? "not reachable" : kind === "learner" ? "learner" : "member";
-  const note = `As ${node(teller.node)} sees it.`;
-  return { id: String(id), address: http ?? raft ?? "", state, role, lag, last, note };
+  let role = kind === "learner" ? "learner" : "member";
+  if (known(teller.leader) && String(teller.leader) === String(id)) role = "leader";
+  if (state === "down") role = "not reachable";
+  const behind = lag > 0 ? `, ${plural(lag, "entry", "entries")} behind` : "";
+  const note = `As ${node(teller.node)} sees it${behind}.`;
+  return { id: String(id), address: http ?? raft ?? "", state, role, last, note };
 }
 
 function drawCluster(picture) {
@@ -185,6 +189,8 @@ function drawNode(item, n, end, commit) {
   setData(lag, { behind: n.lag > 0 ? "true" : null });
   // Of a member that we cannot ask we know what it holds, so at most what is committed there.
   drawTape(part("tape"), { commit, ...n }, end);
+  part("tape").hidden = n.last === undefined || n.last === null;
+  part("facts").hidden = n.term === undefined;
 }
 
 /** The end of the log, one cell for each entry, so that a node that lags is seen to lag. */

@@ -15,15 +15,19 @@ const NEWS_MS = 2500;
 
 const rows = new Map(); // player -> row on the page
 let ranking = null; // the last one received, kept while the service is away
+let asOf = null; // the log index that it reflects
+let sought = ""; // the player whose rank is shown
+let searches = 0; // an answer that a later search has overtaken is dropped
 
 /** Takes a ranking as it was received. */
 export function setRanking(entries, headers) {
+  if (headers.get("Raft-Index") !== asOf && sought !== "") drawFound();
+  asOf = headers.get("Raft-Index");
   ranking = entries.slice(0, TOP);
   const size = ranking.length < TOP ? plural(ranking.length, "player", "players") : `Top ${TOP}`;
-  const index = headers.get("Raft-Index");
   const by = headers.get("Raft-Node");
-  const asOf = index === null ? "" : `, as of log entry ${number(Number(index))}`;
-  setText($("freshness"), `${size}${asOf}${known(by) ? `, told by ${node(by)}` : ""}`);
+  const entry = asOf === null ? "" : `, as of log entry ${number(Number(asOf))}`;
+  setText($("freshness"), `${size}${entry}${known(by) ? `, told by ${node(by)}` : ""}`);
 }
 
 /**
@@ -137,30 +141,44 @@ function glide(before) {
   }
 }
 
-/** Answers the search form. */
+/** Answers the search form, and brings the row into sight. */
 export async function find(event) {
   event.preventDefault();
-  const player = typed($("find-player"));
+  sought = typed($("find-player"));
+  await drawFound();
+  reveal(sought);
+}
+
+/** Says the rank of the player who was asked for; again whenever it may have changed. */
+async function drawFound() {
+  const search = (searches += 1);
+  const player = sought;
   $("found").hidden = player === "";
   if (player === "") return;
   const name = document.createElement("bdi");
   name.textContent = visible(player);
+  const say = (rank, ...words) => {
+    if (search === searches) answer(player, rank, words);
+  };
   try {
     const { body } = await ask(`/player_rankings?player=${encodeURIComponent(player)}`);
-    const place = `, rank ${number(body.rank)} of ${number(body.of)}`;
-    answer(body.rank, name, `: ${points(body.score)}${place}.`);
-    reveal(player);
+    const place = `rank ${number(body.rank)} of ${number(body.of)}`;
+    say(body.rank, name, `: ${points(body.score)}, ${place}.`);
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
-    if (problem.status === 404) answer(null, "Nobody called ", name, " has a score.");
-    else answer(null, problem.words);
+    if (problem.status === 404) say(null, "Nobody called ", name, " has a score.");
+    // An answer that is there stays while the service is away: its age is that of the ranking.
+    else if ($("found").dataset.player !== player) say(null, problem.words);
   }
 }
 
-function answer(rank, ...parts) {
-  $("found").replaceChildren(...parts);
-  setData($("found"), { rank });
-  $("found").hidden = false;
+function answer(player, rank, words) {
+  const found = $("found");
+  setData(found, { rank, player });
+  const text = words.map((word) => word.textContent ?? word).join("");
+  // Read aloud when it changes, so it is only touched when it does.
+  if (found.textContent !== text) found.replaceChildren(...words);
+  found.hidden = false;
 }
 
 function reveal(player) {
