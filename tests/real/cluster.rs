@@ -1,0 +1,234 @@
+//! Three nodes and a balancer as real processes: this very program, started again.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::fs::{File, OpenOptions};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Result;
+
+/// The first argument of this program when it is to be a node or a balancer.
+pub(crate) const RUN_LEADERBOARD: &str = "run-leaderboard";
+
+const NODES: usize = 3;
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);
+/// Between choosing a free port and using it, another program may take it.
+const STARTS_MAX: usize = 3;
+
+/// A running cluster. Its processes end with it: they are killed when this is dropped, and they stop
+/// by themselves when this program dies, because their standard input closes.
+pub(crate) struct Cluster {
+    nodes: Vec<Process>,
+    raft: Vec<SocketAddr>,
+    balancer: Process,
+    data: TempDir,
+}
+
+impl Cluster {
+    /// Starts everything and waits until all ports are open. Logs are written to `keep`.
+    pub(crate) async fn start(keep: &Path) -> Result<Self> {
+        for _ in 1..STARTS_MAX {
+            if let Ok(cluster) = Self::try_start(keep).await {
+                return Ok(cluster);
+            }
+        }
+        Self::try_start(keep).await
+    }
+
+    async fn try_start(keep: &Path) -> Result<Self> {
+        let data = tempfile::tempdir()?;
+        let free = free_addresses(2 * NODES + 1)?;
+        let (http, raft, listen) = (&free[..NODES], &free[NODES..2 * NODES], free[2 * NODES]);
+        let nodes = (0..NODES).map(|at| {
+            let directory = directory(data.path(), at + 1);
+            let arguments = node_arguments(at, &directory, http, raft);
+            Process::start(http[at], arguments, keep.join(format!("node-{}.log", at + 1)))
+        });
+        let nodes = nodes.collect::<Result<_>>()?;
+        let backends = http.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let arguments = ["balancer", "--listen", &listen.to_string(), "--nodes", &backends];
+        let arguments = arguments.map(str::to_owned).to_vec();
+        let balancer = Process::start(listen, arguments, keep.join("balancer.log"))?;
+        let mut cluster = Self { nodes, raft: raft.to_vec(), balancer, data };
+        for process in cluster.nodes.iter_mut().chain([&mut cluster.balancer]) {
+            process.wait_until_open().await?;
+        }
+        Ok(cluster)
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = usize> {
+        1..=self.nodes.len()
+    }
+
+    /// Where the balancer listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.balancer.address
+    }
+
+    /// Where a node answers HTTP.
+    pub(crate) fn address_of(&self, id: usize) -> SocketAddr {
+        self.nodes[id - 1].address
+    }
+
+    /// Where a node listens for the others.
+    pub(crate) fn raft_address_of(&self, id: usize) -> SocketAddr {
+        self.raft[id - 1]
+    }
+
+    /// Where a node keeps its log.
+    pub(crate) fn directory_of(&self, id: usize) -> PathBuf {
+        directory(self.data.path(), id)
+    }
+
+    /// The page through the balancer.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/", self.balancer.address)
+    }
+
+    /// The page as one node serves it.
+    pub(crate) fn url_of(&self, id: usize) -> String {
+        format!("http://{}/", self.nodes[id - 1].address)
+    }
+
+    /// SIGKILL: no farewell, nothing flushed. Returns when the process is gone.
+    pub(crate) async fn kill(&mut self, id: usize) -> Result<()> {
+        Ok(self.nodes[id - 1].child.kill().await?)
+    }
+
+    /// Starts a killed node again, on its own data.
+    pub(crate) fn restart(&mut self, id: usize) -> Result<()> {
+        let node = &mut self.nodes[id - 1];
+        node.child = spawn(&node.arguments, &node.log)?;
+        Ok(())
+    }
+
+    /// Runs a node with this id on a directory, on ports of its own, until it ends by itself: its exit
+    /// code.
+    pub(crate) async fn run_node(
+        &self,
+        id: usize,
+        directory: PathBuf,
+        log: &Path,
+    ) -> Result<Option<i32>> {
+        let free = free_addresses(2)?;
+        let (mut http, mut raft) = (self.http_addresses(), self.raft.clone());
+        (http[id - 1], raft[id - 1]) = (free[0], free[1]);
+        let mut child = spawn(&node_arguments(id - 1, &directory, &http, &raft), log)?;
+        // Waiting would close its standard input, and so end it.
+        let _open = child.stdin.take();
+        let ended = timeout(START_TIMEOUT, child.wait()).await;
+        Ok(ended.map_err(|_| format!("node {id} goes on running; see {}", log.display()))??.code())
+    }
+
+    /// Starts a node of another cluster that takes these nodes for its peers.
+    pub(crate) fn start_stranger(&self, id: usize, data: &Path, log: &Path) -> Result<Child> {
+        let free = free_addresses(2)?;
+        let (mut http, mut raft) = (self.http_addresses(), self.raft.clone());
+        (http[id - 1], raft[id - 1]) = (free[0], free[1]);
+        let mut arguments = node_arguments(id - 1, data, &http, &raft);
+        arguments.push("--cluster=strangers".to_owned());
+        spawn(&arguments, log)
+    }
+
+    /// Waits until a node has logged this.
+    pub(crate) async fn wait_for_log(&self, id: usize, words: &str) -> Result<()> {
+        let log = &self.nodes[id - 1].log;
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !std::fs::read_to_string(log)?.contains(words) {
+            if Instant::now() > deadline {
+                return Err(format!("{words:?} is not in {}", log.display()).into());
+            }
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    fn http_addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| node.address).collect()
+    }
+}
+
+fn directory(data: &Path, id: usize) -> PathBuf {
+    data.join(format!("node-{id}"))
+}
+
+fn node_arguments(
+    at: usize,
+    directory: &Path,
+    http: &[SocketAddr],
+    raft: &[SocketAddr],
+) -> Vec<String> {
+    let list = |addresses: &[SocketAddr]| {
+        let members = addresses.iter().zip(1..).map(|(address, id)| format!("{id}={address}"));
+        members.collect::<Vec<_>>().join(",")
+    };
+    vec![
+        "node".to_owned(),
+        format!("--id={}", at + 1),
+        format!("--data-dir={}", directory.display()),
+        format!("--http={}", http[at]),
+        format!("--raft={}", raft[at]),
+        format!("--peers={}", list(raft)),
+        format!("--http-peers={}", list(http)),
+    ]
+}
+
+/// One node, or the balancer.
+struct Process {
+    /// Where it answers HTTP.
+    address: SocketAddr,
+    arguments: Vec<String>,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Process {
+    fn start(address: SocketAddr, arguments: Vec<String>, log: PathBuf) -> Result<Self> {
+        let child = spawn(&arguments, &log)?;
+        Ok(Self { address, arguments, log, child })
+    }
+
+    async fn wait_until_open(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while TcpStream::connect(self.address).await.is_err() {
+            let log = self.log.display();
+            if let Some(status) = self.child.try_wait()? {
+                return Err(format!("{} ended with {status}; see {log}", self.arguments[0]).into());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("{} does not listen; see {log}", self.address).into());
+            }
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+}
+
+fn spawn(arguments: &[String], log: &Path) -> Result<Child> {
+    let log: File = OpenOptions::new().create(true).append(true).open(log)?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(RUN_LEADERBOARD).args(arguments).arg("--exit-with-stdin");
+    // A variable that somebody has set for their own cluster must not reach this one.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LEADERBOARD_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
+    Ok(command.spawn()?)
+}
+
+/// Addresses that nobody uses: all are taken at once, so that they differ, then given back.
+fn free_addresses(count: usize) -> Result<Vec<SocketAddr>> {
+    let taken = (0..count).map(|_| TcpListener::bind("127.0.0.1:0"));
+    let taken = taken.collect::<std::io::Result<Vec<_>>>()?;
+    Ok(taken.iter().map(TcpListener::local_addr).collect::<std::io::Result<_>>()?)
+}
