@@ -1,7 +1,8 @@
-//! Whatever a peer, a client, a clock or a disk says to a node: it neither panics nor breaks an invariant.
+//! Whatever a peer, a client, a clock or a disk says to a node, it neither panics nor breaks an
+//! invariant.
 //!
-//! The inputs are well-typed and otherwise arbitrary, with numbers at the limits; some fit well enough for
-//! the node to campaign, lead, follow and commit in between.
+//! The inputs are well-typed and otherwise arbitrary, with numbers at the limits; some fit well
+//! enough for the node to campaign, lead, follow and commit in between.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -42,10 +43,20 @@ fn number() -> impl Strategy<Value = u64> {
     ]
 }
 
+fn n(id: u64) -> NodeId {
+    NodeId::new(id).expect("node numbers in tests start at 1")
+}
+
+fn members(
+    voters: impl IntoIterator<Item = NodeId>,
+    outgoing: impl IntoIterator<Item = NodeId>,
+) -> Membership {
+    Membership::from_parts(voters, outgoing, []).expect("voters, and no learner who votes")
+}
+
 fn node_id() -> impl Strategy<Value = NodeId> {
-    let id = |id| NodeId::new(id).unwrap();
     prop_oneof![
-        1 => Just(id(1)), 8 => Just(id(2)), 4 => Just(id(3)), 1 => Just(id(9)), 1 => Just(id(u64::MAX)),
+        1 => Just(n(1)), 8 => Just(n(2)), 4 => Just(n(3)), 1 => Just(n(9)), 1 => Just(n(u64::MAX)),
     ]
 }
 
@@ -56,10 +67,8 @@ fn position() -> impl Strategy<Value = LogPosition> {
 }
 
 fn payload() -> impl Strategy<Value = Payload> {
-    let members =
-        (node_id(), proptest::collection::vec(node_id(), 0..3)).prop_map(|(one, outgoing)| {
-            Payload::Membership(Membership::from_parts([one], outgoing, []).unwrap())
-        });
+    let members = (node_id(), proptest::collection::vec(node_id(), 0..3))
+        .prop_map(|(one, outgoing)| Payload::Membership(members([one], outgoing)));
     prop_oneof![
         4 => Just(Payload::Noop),
         2 => Just(Payload::Command(Bytes::from_static(b"a command"))),
@@ -110,12 +119,13 @@ fn message() -> impl Strategy<Value = Message> {
         })
     });
     prop_oneof![
-        2 => (ballot(), position()).prop_map(|(ballot, last)| Message::RequestVote { ballot, last }),
+        2 => (ballot(), position())
+            .prop_map(|(ballot, last)| Message::RequestVote { ballot, last }),
         4 => (ballot(), prop::bool::weighted(0.8))
             .prop_map(|(ballot, granted)| Message::RequestVoteReply { ballot, granted }),
         6 => append,
-        4 => (number(), prop_oneof![accepted, refused])
-            .prop_map(|(round, outcome)| Message::AppendEntriesReply { round: Round(round), outcome }),
+        4 => (number().prop_map(Round), prop_oneof![accepted, refused])
+            .prop_map(|(round, outcome)| Message::AppendEntriesReply { round, outcome }),
         1 => question().prop_map(|ticket| Message::ReadIndex { ticket }),
         1 => (question(), proptest::option::of(number())).prop_map(|(ticket, index)| {
             Message::ReadIndexReply { ticket, index: index.map(LogIndex) }
@@ -125,7 +135,7 @@ fn message() -> impl Strategy<Value = Message> {
 
 fn envelope() -> impl Strategy<Value = Envelope> {
     let group = prop_oneof![20 => Just(0), 1 => number()].prop_map(GroupId);
-    let to = prop_oneof![20 => Just(NodeId::new(1).unwrap()), 1 => node_id()];
+    let to = prop_oneof![20 => Just(n(1)), 1 => node_id()];
     (group, node_id(), to, number(), message()).prop_map(|(group, from, to, term, message)| {
         Envelope { group, from, to, term: Term(term), message }
     })
@@ -150,7 +160,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn restored() -> impl Strategy<Value = Restored> {
     let base = select(vec![LogPosition::default(), LogPosition::new(Term(1), LogIndex(2))]);
     (base, proptest::collection::vec(0..2u64, 0..5), 0..2u64).prop_map(|(base, rises, ahead)| {
-        let membership = Membership::new((1..=3).map(|id| NodeId::new(id).unwrap())).unwrap();
+        let membership = members((1..=3).map(n), []);
         let mut restored = Restored { base, ..Restored::empty(membership) };
         let mut last = base;
         for rise in rises {
@@ -220,8 +230,8 @@ fn election() -> Vec<Step> {
         let ballot = Ballot { kind, campaign: QuestionId { life: SEED, number } };
         Step::Timely(Envelope {
             group: GroupId(0),
-            from: NodeId::new(2).unwrap(),
-            to: NodeId::new(1).unwrap(),
+            from: n(2),
+            to: n(1),
             term: Term(0),
             message: Message::RequestVoteReply { ballot, granted: true },
         })
@@ -244,7 +254,7 @@ proptest! {
         steps in proptest::collection::vec(step(), 1..30),
         (tight, leads) in any::<(bool, bool)>(),
     ) {
-        let mut config = Config::new(NodeId::new(1).unwrap(), SEED);
+        let mut config = Config::new(n(1), SEED);
         if tight {
             config.append_bytes_max = 1;
             config.inflight_messages_max = 1;

@@ -1,5 +1,6 @@
-//! The log of a follower against an obviously right twin: a `Vec` that does what Figure 2 says a receiver
-//! of AppendEntries does. And the search of a leader for the place where two logs agree (§5.3).
+//! The log of a follower against an obviously right twin: a `Vec` that does what Figure 2 says a
+//! receiver of AppendEntries does. And the search of a leader for the place where two logs agree
+//! (§5.3).
 
 mod harness;
 
@@ -115,14 +116,15 @@ struct Follower {
 impl Follower {
     fn new(restored: Vec<Entry>) -> Self {
         let term = restored.last().map_or(Term(0), |entry| entry.term);
-        let membership = Membership::new([n(1), n(2), n(3)]).unwrap();
+        let membership = Membership::new([n(1), n(2), n(3)]).expect("three voters");
         let restored = Restored {
             hard_state: HardState { term, voted_for: None },
             entries: restored,
             ..Restored::empty(membership)
         };
         let disk = restored.entries.clone();
-        let node = Node::new(Config::new(n(1), 1), restored, Instant::default()).unwrap();
+        let node =
+            Node::new(Config::new(n(1), 1), restored, Instant::default()).expect("a sound log");
         Self { node, disk }
     }
 
@@ -160,7 +162,7 @@ impl Follower {
 /// What follows the hint cannot match, so that nothing is skipped that could; and it leads down.
 fn check_hint(fork: &Fork, mine: &[Entry], prev: LogPosition, hint: LogPosition) {
     assert!(hint.index <= prev.index && hint.term <= prev.term, "{hint} is not before {prev}");
-    let slot = |index: LogIndex| usize::try_from(index.0).unwrap();
+    let slot = |index: LogIndex| usize::try_from(index.0).expect("a small log");
     let known =
         mine.get(slot(hint.index).wrapping_sub(1)).map_or(LogPosition::default(), Entry::position);
     assert_eq!(hint, known, "the hint is not in the follower's log");
@@ -216,7 +218,8 @@ proptest! {
     fn leader_finds_where_the_logs_agree(fork in fork()) {
         let (leader, other, follower) = (n(1), n(2), n(3));
         let mut cluster = Cluster::new(3, |id, life| Config::new(id, id.get() * 1000 + life));
-        for (id, log) in [(leader, &fork.leader), (other, &fork.leader), (follower, &fork.follower)] {
+        for id in [leader, other, follower] {
+            let log = if id == follower { &fork.follower } else { &fork.leader };
             cluster.crash(id, 0);
             let disk = &mut cluster.members.get_mut(&id).unwrap().disk;
             disk.hard_state.term = fork.term;
@@ -235,9 +238,10 @@ proptest! {
             refusals += network.iter().filter(|envelope| is_refusal(envelope)).count();
         }
         let opened = cluster.node(leader).status().last.index;
-        let log = |id| (1..=opened.0).map(|index| cluster.node(id).entry(LogIndex(index)).cloned()).collect::<Vec<_>>();
-        prop_assert_eq!(log(follower), log(leader));
         prop_assert_eq!(cluster.node(follower).status().last.index, opened);
+        for index in (1..=opened.0).map(LogIndex) {
+            prop_assert_eq!(cluster.node(follower).entry(index), cluster.node(leader).entry(index));
+        }
         let terms = |log: &[Entry]| {
             log[fork.agree..].iter().map(|entry| entry.term).collect::<BTreeSet<_>>().len()
         };

@@ -1,4 +1,4 @@
-//! Runs golden scripts: each command moves the cluster by one step, and the transcript says everything
+//! Runs golden scripts: each command moves the cluster by one step, and the transcript says all
 //! that the nodes did. `tests/golden/README.md` explains commands and notation to the reader.
 
 mod notation;
@@ -36,10 +36,11 @@ pub enum Command {
     Run(Milliseconds),
     /// `heartbeat ID`: time passes until the leader shows that it is alive.
     Heartbeat(Id),
-    /// `timeout ID`: time passes until the node campaigns, or gives up as a leader. Only its timers run.
+    /// `timeout ID`: time passes until the node campaigns, or gives up as a leader. Only its own
+    /// timers run.
     Timeout(Id),
-    /// `deliver [from=ID] [to=ID] [skip=N] [n=N]`: messages on their way arrive, oldest first. What they
-    /// cause is on its way then.
+    /// `deliver [from=ID] [to=ID] [skip=N] [n=N]`: messages on their way arrive, oldest first. What
+    /// they cause is on its way then.
     Deliver(#[arg(key, many, optional)] Which),
     /// `drop ...`: as in `deliver`, but they are lost.
     Drop(#[arg(key, many, optional)] Which),

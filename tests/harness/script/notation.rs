@@ -6,8 +6,9 @@ use raft_core::{
     NodeId, Payload, QuestionId, Round, Term, Timestamp,
 };
 
-/// `n2@1 → n1 RequestVote last=0@0`. What the notation leaves out can be added anywhere: `group=N` (else
-/// 0), and for votes and read indexes whose question it is, `life=N` and `campaign=N` (else 1).
+/// `n2@1 → n1 RequestVote last=0@0`. What the notation leaves out can be added anywhere: `group=N`
+/// (else 0), and for votes and read indexes whose question it is, `life=N` and `campaign=N` (else
+/// 1).
 pub fn envelope(text: &str) -> Result<Envelope, String> {
     let text = text.trim();
     let (plain, extra) = split_extra(text);

@@ -248,8 +248,8 @@ impl Stage {
         self.note(format_args!("{}", lines.join("\n")));
     }
 
-    /// Polls a node until it has nothing more to do, unless its driver is busy: the disk finishes at
-    /// once what it is not stalled for, the state machine applies at once.
+    /// Polls a node until it has nothing more to do, unless its driver is busy. The disk finishes
+    /// writes at once unless it is stalled, the state machine applies entries at once.
     fn settle(&mut self, id: NodeId) -> Result<Vec<Event>, Box<dyn Error>> {
         let mut events = Vec::new();
         for _ in 0..STEPS_MAX {
@@ -358,8 +358,8 @@ impl Stage {
         Ok(taken)
     }
 
-    /// Where in the network these messages are; an error if nothing matches, for then the script does
-    /// not do what it says.
+    /// Where in the network these messages are; an error if nothing matches, for then the script
+    /// does not do what it says.
     fn matching(&self, which: &Which) -> Result<Vec<usize>, Box<dyn Error>> {
         if let Some(key) = which.keys().find(|key| !["from", "to", "skip", "n"].contains(&&***key))
         {
