@@ -187,7 +187,14 @@ impl Forwarder {
 
     async fn try_node(&self, node: &Arc<Node>, request: &ClientRequest, limit: Duration) -> Tried {
         let attempt = node.start_try();
-        match timeout(limit, self.send(node, request, limit)).await {
+        let tried = tokio::select! {
+            biased;
+            tried = timeout(limit, self.send(node, request, limit)) => tried,
+            // A process that hangs still accepts connections: only its silence gives it away, and
+            // a probe notices that sooner than this request would.
+            () = node.falls_silent() => Ok(Tried::Broken("the node fell silent".to_owned())),
+        };
+        match tried {
             Ok(Tried::Answered(answer)) => Tried::Answered(answer.map(|body| body.of(attempt))),
             Ok(Tried::Refused(refused)) => Tried::Refused(refused),
             Ok(Tried::Unreachable(error)) => {

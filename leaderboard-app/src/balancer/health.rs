@@ -35,17 +35,35 @@ pub(super) async fn probe(node: Arc<Node>, client: NodeClient, config: BalancerC
             back_off = (back_off * 2).min(BACK_OFF_MAX);
         }
         match probe_once(&node, &client, config.probe_timeout).await {
-            Ok(()) => node.mark_healthy(),
-            Err(error) => node.mark_down(&error),
+            Probed::Ready => {
+                node.mark_not_silent();
+                node.mark_healthy();
+            }
+            Probed::NotReady(error) => {
+                node.mark_not_silent();
+                node.mark_down(&error);
+            }
+            Probed::Silent(error) => node.mark_silent(&error),
         }
     }
 }
 
-async fn probe_once(node: &Node, client: &NodeClient, limit: Duration) -> Result<(), String> {
+/// What a probe found.
+enum Probed {
+    Ready,
+    /// The node is there, but should get no new requests: it stops, say. What it has it may finish.
+    NotReady(String),
+    /// What the node has it will not finish.
+    Silent(String),
+}
+
+async fn probe_once(node: &Node, client: &NodeClient, limit: Duration) -> Probed {
     match timeout(limit, client.get(node.address(), PROBE_TARGET)).await {
-        Err(_) => Err(format!("no answer to a probe within {limit:?}")),
-        Ok(Err(error)) => Err(describe(&error)),
-        Ok(Ok(response)) if response.status() == StatusCode::OK => Ok(()),
-        Ok(Ok(response)) => Err(format!("a probe was answered with {}", response.status())),
+        Err(_) => Probed::Silent(format!("no answer to a probe within {limit:?}")),
+        Ok(Err(error)) => Probed::Silent(describe(&error)),
+        Ok(Ok(response)) if response.status() == StatusCode::OK => Probed::Ready,
+        Ok(Ok(response)) => {
+            Probed::NotReady(format!("a probe was answered with {}", response.status()))
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use super::config::NodeAddress;
@@ -51,6 +51,8 @@ pub(super) struct Node {
     health: Mutex<Health>,
     /// Wakes the prober when a request has found the node down.
     went_down: Notify,
+    /// Whether the last probe got no answer at all.
+    silent: watch::Sender<bool>,
     in_flight: AtomicUsize,
     tries: AtomicU64,
     failures: AtomicU64,
@@ -71,6 +73,7 @@ impl Node {
             address,
             health: Mutex::new(health),
             went_down: Notify::new(),
+            silent: watch::Sender::new(false),
             in_flight: AtomicUsize::new(0),
             tries: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -109,6 +112,28 @@ impl Node {
             drop(health);
             info!(node = %self.address, ?down_for, "node answers again");
         }
+    }
+
+    /// Notes that the node did not even answer a probe.
+    pub(super) fn mark_silent(&self, error: &str) {
+        self.mark_down(error);
+        self.silent.send_if_modified(|silent| !std::mem::replace(silent, true));
+    }
+
+    /// Notes that the node answered a probe, if only to say that it is not ready.
+    pub(super) fn mark_not_silent(&self) {
+        self.silent.send_if_modified(|silent| std::mem::replace(silent, false));
+    }
+
+    /// Resolves when a probe finds the node silent that answered the one before.
+    pub(super) async fn falls_silent(&self) {
+        let mut silent = self.silent.subscribe();
+        while silent.changed().await.is_ok() {
+            if *silent.borrow_and_update() {
+                return;
+            }
+        }
+        std::future::pending().await;
     }
 
     /// Resolves when the node is marked down (at once if it was since the last call).

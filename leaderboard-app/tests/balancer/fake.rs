@@ -4,7 +4,6 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,7 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use leaderboard_app::balancer::{Balancer, BalancerConfig};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// Longer than anything here takes, even on a machine that is busy with something else.
@@ -73,6 +72,8 @@ pub(crate) enum Act {
     Break,
     /// Never answers.
     Hang,
+    /// Answers with this text when it is told to.
+    Wait(Arc<Notify>, &'static str),
 }
 
 impl Act {
@@ -101,8 +102,16 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     behaviour: Arc<Mutex<Arc<Behaviour>>>,
-    ready: Arc<AtomicBool>,
+    probes: Arc<Mutex<Probes>>,
     serving: Option<JoinHandle<()>>,
+}
+
+/// How a fake node answers probes.
+#[derive(Clone, Copy)]
+pub(crate) enum Probes {
+    Ready,
+    NotReady,
+    Silent,
 }
 
 impl Node {
@@ -112,7 +121,7 @@ impl Node {
             address: listener.local_addr().unwrap(),
             seen: Arc::default(),
             behaviour: Arc::new(Mutex::new(Arc::new(behaviour))),
-            ready: Arc::new(AtomicBool::new(true)),
+            probes: Arc::new(Mutex::new(Probes::Ready)),
             serving: None,
         };
         node.serve(listener);
@@ -150,9 +159,8 @@ impl Node {
         *self.behaviour.lock().unwrap() = Arc::new(behaviour);
     }
 
-    /// Whether probes are answered with 200 or with 503.
-    pub(crate) fn set_ready(&self, ready: bool) {
-        self.ready.store(ready, Ordering::SeqCst);
+    pub(crate) fn answer_probes(&self, probes: Probes) {
+        *self.probes.lock().unwrap() = probes;
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -160,18 +168,19 @@ impl Node {
     }
 
     fn serve(&mut self, listener: TcpListener) {
-        let (seen, ready) = (Arc::clone(&self.seen), Arc::clone(&self.ready));
+        let (seen, probes) = (Arc::clone(&self.seen), Arc::clone(&self.probes));
         let behaviour = Arc::clone(&self.behaviour);
         self.serving = Some(tokio::spawn(async move {
             // Dropped with this task, and all connections with it.
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (seen, ready) = (Arc::clone(&seen), Arc::clone(&ready));
+                let (seen, probes) = (Arc::clone(&seen), Arc::clone(&probes));
                 let behaviour = Arc::clone(&behaviour);
                 connections.spawn(async move {
                     let service = service_fn(|request| {
                         let behaviour = Arc::clone(&behaviour.lock().unwrap());
-                        handle(request, Arc::clone(&seen), Arc::clone(&ready), behaviour)
+                        let probes = *probes.lock().unwrap();
+                        handle(request, Arc::clone(&seen), probes, behaviour)
                     });
                     let io = TokioIo::new(stream);
                     let _ = http1::Builder::new().serve_connection(io, service).await;
@@ -184,13 +193,15 @@ impl Node {
 async fn handle(
     request: Request<Incoming>,
     seen: Arc<Mutex<Vec<Seen>>>,
-    ready: Arc<AtomicBool>,
+    probes: Probes,
     behaviour: Arc<Behaviour>,
 ) -> io::Result<Response<Fed>> {
     if request.uri().path() == "/readyz" {
         let mut response = Response::new(Fed::Whole(Full::default()));
-        if !ready.load(Ordering::SeqCst) {
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        match probes {
+            Probes::Ready => {}
+            Probes::NotReady => *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE,
+            Probes::Silent => std::future::pending().await,
         }
         return Ok(response);
     }
@@ -204,6 +215,10 @@ async fn handle(
         Act::Stream(pieces) => Ok(Response::new(Fed::Piecewise(pieces))),
         Act::Break => Err(io::Error::other("told to break")),
         Act::Hang => std::future::pending().await,
+        Act::Wait(told, text) => {
+            told.notified().await;
+            Ok(Response::new(Fed::Whole(Full::from(text))))
+        }
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
+use tokio::sync::Notify;
 
-use crate::fake::{Act, Front, Node, config, within};
+use crate::fake::{Act, Front, Node, Probes, config, until, within};
 
 #[tokio::test]
 async fn a_dead_node_is_skipped_and_used_again_when_it_is_back() {
@@ -37,19 +38,19 @@ async fn a_dead_node_is_skipped_and_used_again_when_it_is_back() {
 async fn a_node_that_is_not_ready_gets_no_requests() {
     let nodes = [Node::named("a").await, Node::named("b").await];
     let front = Front::before(&nodes.each_ref()).await;
-    nodes[0].set_ready(false);
+    nodes[0].answer_probes(Probes::NotReady);
     front.until_healthy(&[false, true]).await;
     for _ in 0..4 {
         assert_eq!(front.get("/").await.text(), "b");
     }
-    nodes[0].set_ready(true);
+    nodes[0].answer_probes(Probes::Ready);
     front.until_healthy(&[true, true]).await;
 }
 
 #[tokio::test]
 async fn a_node_held_for_down_still_answers_when_no_other_does() {
     let node = Node::named("a").await;
-    node.set_ready(false);
+    node.answer_probes(Probes::NotReady);
     let front = Front::before(&[&node]).await;
     front.until_healthy(&[false]).await;
     assert_eq!(front.get("/").await.text(), "a");
@@ -229,6 +230,39 @@ async fn a_node_that_hangs_costs_one_try_and_is_then_avoided() {
     assert_eq!(announced, "180ms", "the node hears how long it has");
     let status = front.get("/lb/status").await.json();
     assert_eq!(status["nodes"][0]["failures"], 1);
+}
+
+#[tokio::test]
+async fn a_request_does_not_stay_with_a_node_that_fell_silent() {
+    let hanging = Node::start(|_| Act::Hang).await;
+    let good = Node::named("a").await;
+    let mut config = config(&[&hanging, &good]);
+    config.try_timeout = Duration::from_secs(3600);
+    config.request_timeout = config.try_timeout;
+    config.probe_timeout = Duration::from_millis(200);
+    let front = Front::with(config).await;
+    hanging.answer_probes(Probes::Silent);
+    assert_eq!(front.post("/add_vote", "{}").await.text(), "a");
+    assert_eq!(hanging.seen()[0].key(), good.seen()[0].key());
+}
+
+#[tokio::test]
+async fn a_node_that_stops_may_finish_what_it_has() {
+    let told = Arc::new(Notify::new());
+    let waiting = Arc::clone(&told);
+    let stopping = Node::start(move |_| Act::Wait(Arc::clone(&waiting), "finished")).await;
+    let other = Node::named("not asked").await;
+    let front = Front::before(&[&stopping, &other]).await;
+    let asking = front.post("/add_vote", "{}");
+    let finishing = async {
+        until("the request to be at the node", || !stopping.seen().is_empty()).await;
+        stopping.answer_probes(Probes::NotReady);
+        front.until_healthy(&[false, true]).await;
+        told.notify_one();
+    };
+    let (reply, ()) = tokio::join!(asking, finishing);
+    assert_eq!(reply.text(), "finished");
+    assert!(other.seen().is_empty());
 }
 
 #[tokio::test]
