@@ -31,8 +31,8 @@ use super::problem::{Kind, Outcome, Problem, Retry};
 use super::reply::ReplyBody;
 use super::request::{ClientRequest, IDEMPOTENCY_KEY, REQUEST_TIMEOUT, remove_hop_by_hop};
 
-/// Rounds over the nodes when none of them can be hoped to answer soon. Nodes that are in the middle
-/// of an election, say, are asked on until the deadline.
+/// Rounds over the nodes when none of them can be hoped to answer soon. Nodes that are in the
+/// middle of an election, say, are asked on until the deadline.
 const HOPELESS_ROUNDS_MAX: u32 = 2;
 
 /// The one refusal that more tries make worse.

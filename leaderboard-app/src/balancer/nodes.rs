@@ -133,7 +133,7 @@ impl Node {
                 return;
             }
         }
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     }
 
     /// Resolves when the node is marked down (at once if it was since the last call).

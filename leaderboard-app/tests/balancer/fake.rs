@@ -293,8 +293,8 @@ impl Reply {
     }
 }
 
-/// The defaults, with more probes, and with more patience where a busy machine could be mistaken for
-/// a dead node.
+/// The defaults, with more probes, and with more patience where a busy machine could be mistaken
+/// for a dead node.
 pub(crate) fn config(nodes: &[&Node]) -> BalancerConfig {
     let nodes = nodes.iter().map(|node| node.address.into()).collect();
     BalancerConfig {

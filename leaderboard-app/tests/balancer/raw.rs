@@ -117,7 +117,8 @@ async fn requests_before_a_bad_one_are_answered_first() {
     let front = Front::before(&[&node]).await;
     let mut raw = Raw::connect(front.address).await;
     let good = "POST /one HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc\
-                POST /two HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+                POST /two HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+                3\r\nabc\r\n0\r\n\r\n";
     let bad = "POST /bad HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx";
     raw.send(&format!("{good}{bad}{SMUGGLED}")).await;
     let reply = raw.until_closed().await;
