@@ -67,18 +67,16 @@ async fn read(node: RaftHandle<Counter>) {
 }
 
 /// How long each request took.
-async fn measure<F: Future<Output = ()> + Send>(
+async fn measure<F: Future<Output = ()> + Send + 'static>(
     nodes: &[RaftHandle<Counter>],
     clients: usize,
     time: Duration,
     request: fn(RaftHandle<Counter>) -> F,
-) -> (Vec<Duration>, Duration)
-where
-    F: 'static,
-{
+) -> (Vec<Duration>, Duration) {
     let start = Instant::now();
     let mut tasks = JoinSet::new();
-    for node in nodes.iter().cycle().take(clients).cloned() {
+    for client in 0..clients {
+        let node = nodes[client % nodes.len()].clone();
         tasks.spawn(async move {
             let mut latencies = Vec::new();
             while start.elapsed() < time {
