@@ -292,4 +292,6 @@ impl Ending {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

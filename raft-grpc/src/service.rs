@@ -297,3 +297,6 @@ fn forward_reply(content: wire::forward_reply::Content) -> wire::ForwardReply {
     let content = Some(content);
     wire::ForwardReply { content }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,38 +6,17 @@ use bytes::Bytes;
 use raft_core::NodeId;
 use raft_wal::sim::{Fault, SimDisk};
 
+use super::testing::start_on_disk;
 use super::*;
 use crate::error::{NotApplied, ProposeError, Unknown};
 use crate::handle::Consistency;
-use crate::state_machine::AppliedEntry;
-
-/// Counts its commands.
-struct Count(u64);
-
-impl StateMachine for Count {
-    fn apply(&mut self, _: &AppliedEntry) -> Bytes {
-        self.0 += 1;
-        Bytes::new()
-    }
-}
-
-async fn start_on_disk(disk: &SimDisk) -> (RaftHandle<Count>, NodeTask) {
-    let id = NodeId::new(1).unwrap();
-    let listen: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let peers = BTreeMap::from([(id, "localhost:1".to_owned())]);
-    let mut config = NodeConfig::new("test", id, "simulated", listen, peers);
-    config.election_timeout = Duration::from_millis(40);
-    config.heartbeat_interval = Duration::from_millis(10);
-    let disk = Arc::new(disk.for_this_life());
-    let open = move |config: WalConfig, on_completion| Wal::open_on(disk, config, on_completion);
-    launch(config, None, Count(0), Box::new(open)).await.unwrap()
-}
 
 #[tokio::test]
 async fn a_failing_disk_ends_the_node_and_everyone_is_answered() {
+    let peers = BTreeMap::from([(NodeId::new(1).unwrap(), "localhost:1".to_owned())]);
     for (seed, after) in [(1, 0), (2, 1), (3, 2), (4, 7), (5, 20)] {
         let disk = SimDisk::new(seed);
-        let (handle, task) = start_on_disk(&disk).await;
+        let (handle, task) = start_on_disk(&disk, peers.clone()).await;
         handle.propose(Bytes::new()).await.unwrap();
         disk.inject(Fault::Error, after);
         let mut callers = tokio::task::JoinSet::new();
@@ -69,7 +48,7 @@ async fn a_failing_disk_ends_the_node_and_everyone_is_answered() {
         assert_eq!(refused, Err(NotApplied::ShuttingDown.into()));
 
         disk.restart();
-        let (handle, task) = start_on_disk(&disk).await;
+        let (handle, task) = start_on_disk(&disk, peers.clone()).await;
         handle.propose(Bytes::new()).await.unwrap();
         let count = handle.read(Consistency::Linearizable).await.unwrap().0 - 1;
         assert!((sure..=sure + unsure).contains(&count), "seed {seed}: {sure} + {unsure}? {count}");
