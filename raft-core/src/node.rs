@@ -209,14 +209,17 @@ impl Node {
         result
     }
 
-    /// Collects everything that is to be done now. `output` must have been emptied; its buffers are
+    /// Collects everything that is to be done now, behind what `output` still holds; its buffers are
     /// reused.
     pub fn poll(&mut self, output: &mut Output) {
         self.start_read_round();
         self.ask_leader_for_index();
         self.replicate();
         self.acknowledge_leader();
-        output.write = self.take_write();
+        // A write that nobody took yet must not be lost: the next one waits.
+        if output.write.is_none() {
+            output.write = self.take_write();
+        }
         self.outbox.release(self.hard_state, &mut output.messages);
         self.hand_out_committed(&mut output.committed);
         output.reads.append(&mut self.read_outcomes);
