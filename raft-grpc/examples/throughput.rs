@@ -1,5 +1,5 @@
-//! Three nodes in one process, each with its own log in the temporary directory, and as many clients as
-//! you like: `throughput [clients] [seconds]`.
+//! Three nodes in one process, each with its own log in the temporary directory, and as many
+//! clients as you like: `throughput [clients] [seconds]`.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;

@@ -1,6 +1,6 @@
 //! The last stage: a thread that owns the write side of the state machine. It applies committed
-//! entries and answers whoever proposed them. Being a thread, it may wait for readers without holding
-//! up anything else.
+//! entries and answers whoever proposed them. Being a thread, it may wait for readers without
+//! holding up anything else.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
@@ -55,8 +55,8 @@ impl ApplyQueue {
     }
 }
 
-/// Starts the thread. It tells by `applied` how far it got; when it ends, also by a panic, `applied` is
-/// closed.
+/// Starts the thread. It tells by `applied` how far it got; when it ends, also by a panic,
+/// `applied` is closed.
 pub(crate) fn spawn<S: StateMachine>(
     id: NodeId,
     machine: Arc<RwLock<Machine<S>>>,
@@ -114,7 +114,8 @@ fn apply_entry<S: StateMachine>(state: &mut S, entry: Entry) -> Bytes {
 
 fn answer(position: LogPosition, response: Bytes) -> Answer {
     if response.len() > RESPONSE_BYTES_MAX {
-        // The same wherever the command was proposed, although only a forwarded one needs the limit.
+        // The same wherever the command was proposed, although only a forwarded one needs the
+        // limit.
         let bytes = response.len() as u64;
         let max = RESPONSE_BYTES_MAX as u64;
         return Err(Unknown::ResponseTooLarge { bytes, max }.into());

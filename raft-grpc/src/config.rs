@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use raft_core::NodeId;
 
-/// The largest command that a cluster can be configured for: one has to fit into a frame of the wire
-/// together with everything else.
+/// The largest command that a cluster can be configured for: one has to fit into a frame of the
+/// wire together with everything else.
 pub(crate) const COMMAND_BYTES_MAX: u64 = 1 << 20;
 
-/// How one node runs. [`NodeConfig::new`] gives sound values for a local network; everything is checked
-/// by [`start`](crate::start) before anything is touched.
+/// How one node runs. [`NodeConfig::new`] gives sound values for a local network; everything is
+/// checked by [`start`](crate::start) before anything is touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
     /// The name of the cluster, 1 to 64 bytes, the same on all nodes. Nodes of another cluster are
@@ -31,8 +31,8 @@ pub struct NodeConfig {
     pub election_timeout: Duration,
     /// How often an idle leader shows that it is alive; 50 ms unless set.
     pub heartbeat_interval: Duration,
-    /// How long [`propose`](crate::RaftHandle::propose) and [`read`](crate::RaftHandle::read) take at
-    /// the most; 5 s unless set.
+    /// How long [`propose`](crate::RaftHandle::propose) and [`read`](crate::RaftHandle::read) take
+    /// at the most; 5 s unless set.
     pub request_timeout: Duration,
     /// How long [`shutdown`](crate::RaftHandle::shutdown) lets what is in flight finish; 2 s unless
     /// set.

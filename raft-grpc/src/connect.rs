@@ -19,7 +19,8 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// A frame that has got this far takes nothing more in.
 pub(crate) const FRAME_BYTES_TARGET: u64 = 1 << 20;
 
-/// HTTP/2 flow control: how much a stream, and all streams of a connection together, may have under way.
+/// HTTP/2 flow control: how much a stream, and all streams of a connection together, may have under
+/// way.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
@@ -88,7 +89,8 @@ pub(crate) async fn in_time<T>(
 }
 
 /// Pauses between attempts: 20 ms at first, twice as much each time, a second at the most; each
-/// between half and all of it, so that peers that lost each other together do not come back together.
+/// between half and all of it, so that peers that lost each other together do not come back
+/// together.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     pause: Duration,

@@ -26,9 +26,9 @@ use crate::throttle::Throttle;
 /// While this many bytes wait for the disk no proposals are taken in.
 const BACKLOG_BYTES_MAX_FOR_PROPOSALS: u64 = 16 << 20;
 
-/// While this many bytes wait for the disk no messages are taken in either. It is much more, because
-/// among them are the heartbeats that keep a slow disk from becoming an election, and a leader does not
-/// send much beyond what has been acknowledged anyway.
+/// While this many bytes wait for the disk no messages are taken in either. It is much more,
+/// because among them are the heartbeats that keep a slow disk from becoming an election, and a
+/// leader does not send much beyond what has been acknowledged anyway.
 const BACKLOG_BYTES_MAX_FOR_MESSAGES: u64 = 64 << 20;
 
 /// How many bytes go into one call of [`Node::propose`]: it takes all or nothing.
@@ -65,8 +65,8 @@ impl Clock {
 
 /// The owner of the node, and everything that it moves between the queues.
 ///
-/// The order of the fields matters when it is dropped half-way: without an inbox the log's thread finds
-/// nobody to wait for, and can be joined.
+/// The order of the fields matters when it is dropped half-way: without an inbox the log's thread
+/// finds nobody to wait for, and can be joined.
 pub(crate) struct Driver {
     pub(crate) inbox: Inbox,
     pub(crate) node: Node,
@@ -185,8 +185,8 @@ impl Driver {
             commands.push(command);
             waiters.push((waiter, size));
             if bytes >= PROPOSE_BYTES {
-                let (commands, waiters) = (commands.split_off(0), waiters.split_off(0));
-                self.propose_together(now, commands, waiters);
+                let together = (std::mem::take(&mut commands), std::mem::take(&mut waiters));
+                self.propose_together(now, together.0, together.1);
                 bytes = 0;
             }
         }

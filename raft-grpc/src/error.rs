@@ -28,7 +28,8 @@ pub enum NotApplied {
     /// A queue on the way is full. Try again later, with fewer at a time.
     #[error("the cluster is overloaded; try again later")]
     Busy,
-    /// The leader that took the command lost its leadership, and other commands were chosen instead.
+    /// The leader that took the command lost its leadership, and other commands were chosen
+    /// instead.
     #[error("the leader changed and the command was dropped; try again")]
     Superseded,
     /// The command is larger than [`NodeConfig::command_bytes_max`](crate::NodeConfig).
@@ -57,15 +58,15 @@ pub enum Unknown {
     /// The connection to the leader broke while the command was on its way.
     #[error("the connection to the leader broke while the command was on its way")]
     ConnectionLost,
-    /// The leader lost its leadership while the command was being replicated, and cannot tell whether
-    /// its successors kept it.
+    /// The leader lost its leadership while the command was being replicated, and cannot tell
+    /// whether its successors kept it.
     #[error("the leader changed while the command was being replicated")]
     LeadershipLost,
     /// The node stopped while the command was being replicated.
     #[error("the node stopped while the command was being replicated")]
     ShuttingDown,
-    /// The command **was** applied, but the state machine broke its contract: its response is larger
-    /// than [`RESPONSE_BYTES_MAX`](crate::RESPONSE_BYTES_MAX).
+    /// The command **was** applied, but the state machine broke its contract: its response is
+    /// larger than [`RESPONSE_BYTES_MAX`](crate::RESPONSE_BYTES_MAX).
     #[error(
         "the command was applied, but its response has {bytes} bytes, at most {max} are carried"
     )]
@@ -132,8 +133,8 @@ impl From<raft_core::StartError> for StartError {
 }
 
 impl StartError {
-    /// Was the start refused to protect data: a directory of another node or cluster, one in use, or a
-    /// log that is damaged? Nothing was changed. A program should exit with code 3.
+    /// Was the start refused to protect data: a directory of another node or cluster, one in use,
+    /// or a log that is damaged? Nothing was changed. A program should exit with code 3.
     #[must_use]
     pub fn is_safety_refusal(&self) -> bool {
         match self {
@@ -157,8 +158,8 @@ impl StartError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fatal {
-    /// The log could not be written. What was acknowledged is safe, but this process must not go on: a
-    /// program should exit with code 4.
+    /// The log could not be written. What was acknowledged is safe, but this process must not go
+    /// on: a program should exit with code 4.
     #[error(transparent)]
     Disk(#[from] WalError),
     /// The state machine panicked while applying an entry. Its message is on stderr.

@@ -1,9 +1,9 @@
-//! Proposals on their way from a follower to the leader. One task and one stream per peer, opened when
-//! it is first needed.
+//! Proposals on their way from a follower to the leader. One task and one stream per peer, opened
+//! when it is first needed.
 //!
-//! What may have reached the leader is never sent again: when the stream breaks, everything under way
-//! has an unknown outcome. What was still waiting here has certainly not been sent, and its callers are
-//! told to look for the leader again.
+//! What may have reached the leader is never sent again: when the stream breaks, everything under
+//! way has an unknown outcome. What was still waiting here has certainly not been sent, and its
+//! callers are told to look for the leader again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -156,8 +156,8 @@ impl Forwarder {
         self.backoff.reset();
         tracing::debug!(node = %self.identity.id, "forwarding to {}", self.peer);
         loop {
-            // Answers are always taken in, or the leader and we could wait for each other. A proposal
-            // is only taken from the queue when the stream has room for it.
+            // Answers are always taken in, or the leader and we could wait for each other. A
+            // proposal is only taken from the queue when the stream has room for it.
             let next = async {
                 let room = requests.reserve().await.map_err(|_| LinkError::Closed)?;
                 if let Some(first) = first.take() {

@@ -22,8 +22,8 @@ use crate::status::NodeStatus;
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consistency {
-    /// Reflects every write that was acknowledged, by any node, before the read began (thesis §6.4).
-    /// Costs one round of messages, shared by all reads that wait; works on followers too.
+    /// Reflects every write that was acknowledged, by any node, before the read began (thesis
+    /// §6.4). Costs one round of messages, shared by all reads that wait; works on followers too.
     Linearizable,
     /// Reflects this index, such as that of the caller's own last write.
     AtLeast(LogIndex),
@@ -72,9 +72,9 @@ impl<S: StateMachine> std::fmt::Debug for RaftHandle<S> {
     }
 }
 
-/// A look at the state machine, which does not change as long as this exists: keep it short, and never
-/// over an `.await` (it is not [`Send`], so that the compiler minds). Whoever holds one must not ask for
-/// a second: when the node waits to apply something between the two, neither goes on.
+/// A look at the state machine, which does not change as long as this exists: keep it short, and
+/// never over an `.await` (it is not [`Send`], so that the compiler minds). Whoever holds one must
+/// not ask for a second: when the node waits to apply something between the two, neither goes on.
 pub struct ReadGuard<'a, S: StateMachine> {
     machine: RwLockReadGuard<'a, Machine<S>>,
 }
@@ -101,14 +101,14 @@ impl<S: StateMachine> RaftHandle<S> {
         Self { shared }
     }
 
-    /// Replicates a command; answered when it is committed and applied. Any node will do: a follower
-    /// forwards it to the leader. Takes at most [`NodeConfig::request_timeout`].
+    /// Replicates a command; answered when it is committed and applied. Any node will do: a
+    /// follower forwards it to the leader. Takes at most [`NodeConfig::request_timeout`].
     ///
     /// Once called it may be applied, whether the future is polled to its end or dropped.
     ///
     /// # Errors
-    /// [`ProposeError::NotApplied`] if it certainly was not applied, [`ProposeError::Unknown`] if that
-    /// cannot be told.
+    /// [`ProposeError::NotApplied`] if it certainly was not applied, [`ProposeError::Unknown`] if
+    /// that cannot be told.
     pub async fn propose(&self, command: Bytes) -> Result<Applied, ProposeError> {
         self.propose_within(command, self.shared.request_timeout).await
     }
@@ -177,16 +177,16 @@ impl<S: StateMachine> RaftHandle<S> {
         self.shared.status.clone()
     }
 
-    /// Where the node listens for the others; of interest if [`NodeConfig::listen`] left the port to the
-    /// system.
+    /// Where the node listens for the others; of interest if [`NodeConfig::listen`] left the port
+    /// to the system.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.shared.local_addr
     }
 
     /// Stops the node: nothing new is taken, what is in flight may finish for
-    /// [`NodeConfig::shutdown_grace`], the rest is answered, the log is closed and the port released.
-    /// Returns when that is done; calling it again is harmless.
+    /// [`NodeConfig::shutdown_grace`], the rest is answered, the log is closed and the port
+    /// released. Returns when that is done; calling it again is harmless.
     pub async fn shutdown(&self) {
         self.shared.draining.cancel();
         self.shared.stopped.cancelled().await;

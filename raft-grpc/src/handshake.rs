@@ -1,5 +1,5 @@
-//! The first words on every stream: who is there, and is it whom we mean? A stranger is refused before
-//! anything that it sends can change any state.
+//! The first words on every stream: who is there, and is it whom we mean? A stranger is refused
+//! before anything that it sends can change any state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -154,8 +154,8 @@ impl Identity {
 /// Which data directory stands behind each caller.
 ///
 /// Two processes that run as the same node can vote twice in one term, so the second one is refused
-/// while the first is connected. One that comes later may have lost its disk, and with it its votes:
-/// that is told.
+/// while the first is connected. One that comes later may have lost its disk, and with it its
+/// votes: that is told.
 #[derive(Debug, Default)]
 pub(crate) struct Visitors {
     seen: Mutex<BTreeMap<NodeId, Visits>>,

@@ -1,5 +1,5 @@
-//! Everything that the driver is told, and the wait for it. What has queued up when the driver looks is
-//! one turn: the queue is the batch.
+//! Everything that the driver is told, and the wait for it. What has queued up when the driver
+//! looks is one turn: the queue is the batch.
 
 use std::pin::Pin;
 
@@ -119,7 +119,8 @@ impl Inbox {
         self.doors_are_open
     }
 
-    /// Waits until something has come in or `deadline` has passed, then takes everything that is there.
+    /// Waits until something has come in or `deadline` has passed, then takes everything that is
+    /// there.
     ///
     /// # Errors
     /// If a stage behind the driver has ended.

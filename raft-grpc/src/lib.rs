@@ -1,8 +1,9 @@
-//! Raft over gRPC: replicate a deterministic state machine over a few nodes, and read it linearizably.
+//! Raft over gRPC: replicate a deterministic state machine over a few nodes, and read it
+//! linearizably.
 //!
 //! You bring a [`StateMachine`]; [`start`] brings a node to life in this process and gives you a
-//! [`RaftHandle`]. The protocol is [`raft_core`], the disk is [`raft_wal`]; this crate is the network
-//! between the nodes, and the loop that drives one.
+//! [`RaftHandle`]. The protocol is [`raft_core`], the disk is [`raft_wal`]; this crate is the
+//! network between the nodes, and the loop that drives one.
 //!
 //! # Your first state machine
 //!
@@ -45,31 +46,31 @@
 //!
 //! # What flows where
 //!
-//! One task owns the node; nothing else touches it, so there is no lock around it. Everything else hands
-//! it work through bounded queues, and it hands work on through others:
+//! One task owns the node; nothing else touches it, so there is no lock around it. Everything else
+//! hands it work through bounded queues, and it hands work on through others:
 //!
 //! ```text
-//!  RaftHandle ── proposals, reads ──┐                      ┌── write ────► log thread (raft-wal)
-//!  other nodes ── service ──────────┤                      │                 └─ receipts ─► inbox
-//!     messages, proposals           ├─► inbox ─► driver ───┼── messages ─► one task and stream per peer
-//!  log thread ── receipts ──────────┤            (Node)    │
-//!  apply thread ── applied index ───┘                      └── committed ► apply thread ─► answers
+//!  RaftHandle ── proposals, reads ─┐                   ┌─ write ────► log thread (raft-wal)
+//!  other nodes ── service ─────────┤                   │               └─ receipts ─► inbox
+//!     messages, proposals          ├► inbox ─► driver ─┼─ messages ─► a task and stream per peer
+//!  log thread ── receipts ─────────┤           (Node)  │
+//!  apply thread ── applied index ──┘                   └─ committed ► apply thread ─► answers
 //! ```
 //!
-//! A turn of the driver takes in everything that has queued up, polls the node once and hands the output
-//! on. So the queue is the batch: what arrived while the last turn was at work becomes one append, one
-//! broadcast, one sync, without a timer. While the driver works on one turn the log's thread syncs the
-//! write of another, the tasks of the peers encode, and the apply thread applies.
+//! A turn of the driver takes in everything that has queued up, polls the node once and hands the
+//! output on. So the queue is the batch: what arrived while the last turn was at work becomes one
+//! append, one broadcast, one sync, without a timer. While the driver works on one turn the log's
+//! thread syncs the write of another, the tasks of the peers encode, and the apply thread applies.
 //!
-//! What is overloaded says so at the door ([`NotApplied::Busy`]); nothing is buffered without a limit,
-//! nobody waits for a slow peer, and every caller gets an answer, also when the node stops.
+//! What is overloaded says so at the door ([`NotApplied::Busy`]); nothing is buffered without a
+//! limit, nobody waits for a slow peer, and every caller gets an answer, also when the node stops.
 //!
 //! # What an answer means
 //!
 //! - `Ok`: the command is durable on a majority, and applied here or at the leader.
 //! - [`ProposeError::NotApplied`]: it never was and never will be applied. Try again as you like.
-//! - [`ProposeError::Unknown`]: it may have been, or may yet be. Nobody can know, so this crate never
-//!   sends anything again that may have reached a log; try again only what may happen twice.
+//! - [`ProposeError::Unknown`]: it may have been, or may yet be. Nobody can know, so this crate
+//!   never sends anything again that may have reached a log; try again only what may happen twice.
 //!
 //! # Where to read
 //!
@@ -86,7 +87,8 @@
 //! | `node.rs` | start and end |
 //!
 //! Deliberately absent, so far: encryption between nodes (run them in a network that you trust),
-//! snapshots (a node that starts applies its whole log), changes of membership, transfer of leadership.
+//! snapshots (a node that starts applies its whole log), changes of membership, transfer of
+//! leadership.
 
 mod apply;
 mod config;

@@ -49,7 +49,8 @@ pub(crate) async fn accept(
             let (stream, remote) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Of one connection that is gone already, or the process has too many open files.
+                    // Of one connection that is gone already, or the process has too many open
+                    // files.
                     tracing::warn!(%node, "cannot accept a connection: {error}");
                     sleep(ACCEPT_PAUSE).await;
                     continue;

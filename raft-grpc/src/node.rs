@@ -64,11 +64,12 @@ impl NodeTask {
     }
 }
 
-/// Opens the log, recovers, binds the port and starts everything. Must run inside a tokio runtime with
-/// time and I/O enabled.
+/// Opens the log, recovers, binds the port and starts everything. Must run inside a tokio runtime
+/// with time and I/O enabled.
 ///
 /// # Errors
-/// If the configuration is unsound, the log cannot be opened or the port is taken; then nothing runs.
+/// If the configuration is unsound, the log cannot be opened or the port is taken; then nothing
+/// runs.
 pub async fn start<S: StateMachine>(
     config: NodeConfig,
     machine: S,
@@ -76,9 +77,9 @@ pub async fn start<S: StateMachine>(
     launch(config, None, machine, Box::new(Wal::open)).await
 }
 
-/// [`start`] on a port that is bound already, instead of on [`NodeConfig::listen`]: for tests, which
-/// must know the ports of all nodes before the first one starts, and for sockets handed down by a
-/// supervisor.
+/// [`start`] on a port that is bound already, instead of on [`NodeConfig::listen`]: for tests,
+/// which must know the ports of all nodes before the first one starts, and for sockets handed down
+/// by a supervisor.
 ///
 /// # Errors
 /// As [`start`].

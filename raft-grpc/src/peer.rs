@@ -1,6 +1,6 @@
-//! Outgoing Raft messages: one bounded queue and one long-lived stream per peer. A slow or dead peer
-//! fills its own queue and nobody else's; what does not fit is dropped, because Raft sends again what
-//! matters and nothing is more useless than an old heartbeat.
+//! Outgoing Raft messages: one bounded queue and one long-lived stream per peer. A slow or dead
+//! peer fills its own queue and nobody else's; what does not fit is dropped, because Raft sends
+//! again what matters and nothing is more useless than an old heartbeat.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use crate::wire;
 use crate::wire::peer_reply::Content as Reply;
 use crate::wire::peer_request::Content as Request;
 
-/// How many messages may wait for one peer, and how many bytes of them: twice what raft-core lets be
-/// under way to it without an answer.
+/// How many messages may wait for one peer, and how many bytes of them: twice what raft-core lets
+/// be under way to it without an answer.
 const QUEUE_MESSAGES_MAX: usize = 1024;
 const QUEUE_BYTES_MAX: u64 = 16 << 20;
 

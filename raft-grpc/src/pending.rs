@@ -1,5 +1,5 @@
-//! Who waits for what. Every waiter gets an answer, whatever happens: one that is dropped answers by
-//! being dropped.
+//! Who waits for what. Every waiter gets an answer, whatever happens: one that is dropped answers
+//! by being dropped.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -99,8 +99,8 @@ impl Waiter {
         }
     }
 
-    /// The node takes nothing new any more. A follower's caller need not know: to it this node is just
-    /// not the leader that it looks for.
+    /// The node takes nothing new any more. A follower's caller need not know: to it this node is
+    /// just not the leader that it looks for.
     pub(crate) fn send_away(self) {
         let why = match self {
             Self::Local { .. } => NotApplied::ShuttingDown.into(),
@@ -189,8 +189,8 @@ struct Pending {
     bytes: u64,
 }
 
-/// How many proposals may be pending, and how many bytes of them, before no more are taken in. Also a
-/// state machine that does not keep up is noticed by this.
+/// How many proposals may be pending, and how many bytes of them, before no more are taken in. Also
+/// a state machine that does not keep up is noticed by this.
 const PENDING_MAX: usize = 65_536;
 const PENDING_BYTES_MAX: u64 = 64 << 20;
 
@@ -204,8 +204,8 @@ impl PendingProposals {
         self.waiting.len() >= PENDING_MAX || self.bytes >= PENDING_BYTES_MAX
     }
 
-    /// These wait for the entries from `proposed.first` on, each with what its entry counts for. To be
-    /// called before the next poll of the node, which may already commit them.
+    /// These wait for the entries from `proposed.first` on, each with what its entry counts for. To
+    /// be called before the next poll of the node, which may already commit them.
     pub(crate) fn register(&mut self, proposed: Proposed, waiters: Vec<(Waiter, u64)>) {
         let Proposed { first, last: _ } = proposed;
         for (index, (waiter, bytes)) in (first.index.0..).zip(waiters) {
@@ -360,7 +360,8 @@ impl From<ReadRefused> for ReadFailure {
     fn from(why: ReadRefused) -> Self {
         match why {
             ReadRefused::Busy => Self::Busy,
-            // No leader, leadership lost, and whatever a later core may add: the caller tries again.
+            // No leader, leadership lost, and whatever a later core may add: the caller tries
+            // again.
             _ => Self::NoLeader,
         }
     }

@@ -1,5 +1,5 @@
-//! Queues with two limits: how many items, and how many bytes of them. Sending never waits: what does
-//! not fit is handed back.
+//! Queues with two limits: how many items, and how many bytes of them. Sending never waits: what
+//! does not fit is handed back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +20,8 @@ pub(crate) enum Refused<T> {
     Closed(T),
 }
 
-/// An empty queue for at most `items_max` items of together at most `bytes_max` bytes; a single larger
-/// item fits into an empty queue, or it would never get through.
+/// An empty queue for at most `items_max` items of together at most `bytes_max` bytes; a single
+/// larger item fits into an empty queue, or it would never get through.
 pub(crate) fn queue<T: Weigh>(items_max: usize, bytes_max: u64) -> (Sender<T>, Receiver<T>) {
     let (sender, receiver) = mpsc::channel(items_max);
     let bytes = Arc::new(AtomicU64::new(0));

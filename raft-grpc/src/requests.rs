@@ -1,5 +1,5 @@
-//! The way of a request from its caller to whoever can answer it: finding the leader, within the time
-//! that there is, and never asking twice for something that may have been done.
+//! The way of a request from its caller to whoever can answer it: finding the leader, within the
+//! time that there is, and never asking twice for something that may have been done.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

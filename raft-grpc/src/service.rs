@@ -1,5 +1,5 @@
-//! What the other nodes call: their Raft messages go into the driver's inbox, their forwarded proposals
-//! into the queue at the door, and the answers back.
+//! What the other nodes call: their Raft messages go into the driver's inbox, their forwarded
+//! proposals into the queue at the door, and the answers back.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -208,8 +208,8 @@ struct Forwarding {
 }
 
 impl Forwarding {
-    /// Proposes what arrives and sends the answers, until the stream ends. Takes nothing in as long as
-    /// there might be no place for the answers.
+    /// Proposes what arrives and sends the answers, until the stream ends. Takes nothing in as long
+    /// as there might be no place for the answers.
     async fn serve(mut self) -> Result<(), Status> {
         let (answers, mut answered) = mpsc::channel(UNDER_WAY_MAX);
         let mut ready = Vec::new();

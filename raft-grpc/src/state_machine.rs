@@ -8,10 +8,10 @@ pub const RESPONSE_BYTES_MAX: usize = 1 << 20;
 
 /// What is replicated: something that changes only by applying commands, in log order.
 ///
-/// **Deterministic by contract**: the same entries lead to the same state and the same responses, on
-/// every node, in every life of the process. So an implementation looks at nothing but itself and the
-/// entry: no clock (the leader's is in [`AppliedEntry::timestamp`]), no random numbers, no files, no
-/// iteration over a map whose order is not stable.
+/// **Deterministic by contract**: the same entries lead to the same state and the same responses,
+/// on every node, in every life of the process. So an implementation looks at nothing but itself
+/// and the entry: no clock (the leader's is in [`AppliedEntry::timestamp`]), no random numbers, no
+/// files, no iteration over a map whose order is not stable.
 ///
 /// After a restart the node applies the log from the start again to a fresh value.
 pub trait StateMachine: Send + Sync + 'static {
@@ -21,9 +21,9 @@ pub trait StateMachine: Send + Sync + 'static {
     /// [`Unknown::ResponseTooLarge`](crate::Unknown) instead.
     ///
     /// It never fails: a command that cannot be done is answered with a response that says so. The
-    /// bytes come from proposals, which anyone may have made: it must not panic on malformed ones. A
-    /// panic stops the node ([`Fatal::StateMachinePanicked`](crate::Fatal)), and because every node
-    /// applies the same command, it stops the cluster.
+    /// bytes come from proposals, which anyone may have made: it must not panic on malformed ones.
+    /// A panic stops the node ([`Fatal::StateMachinePanicked`](crate::Fatal)), and because every
+    /// node applies the same command, it stops the cluster.
     fn apply(&mut self, entry: &AppliedEntry) -> Bytes;
 }
 

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use crate::handshake::Identity;
 use crate::peer::Links;
 
-/// A node as it sees itself and its links, a copy of what it last published: at once when its role, its
-/// term or its leader change, and at most ten milliseconds late otherwise.
+/// A node as it sees itself and its links, a copy of what it last published: at once when its role,
+/// its term or its leader change, and at most ten milliseconds late otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeStatus {
     /// The protocol's view.

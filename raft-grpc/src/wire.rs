@@ -1,5 +1,5 @@
-//! What `proto/raft.proto` compiles to. It stays in here: `convert.rs` and `handshake.rs` are the only
-//! ones that look inside.
+//! What `proto/raft.proto` compiles to. It stays inside this crate: what its fields mean, and what may
+//! be in them, only `convert.rs` and `handshake.rs` know.
 #![allow(
     missing_docs,
     unreachable_pub,

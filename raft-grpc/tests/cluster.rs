@@ -192,8 +192,8 @@ fn a_follower_finds_the_new_leader_for_what_was_not_sent() {
     cluster.propose(follower, 1).expect("the way to the leader is open");
     cluster.kill(leader);
     let handle = cluster.handle(follower);
-    // The follower may still believe in the dead leader. What has been sent to it is unknown, all else
-    // is sent to the next one.
+    // The follower may still believe in the dead leader. What has been sent to it is unknown, all
+    // else is sent to the next one.
     let outcomes = cluster.block_on(async {
         let mut outcomes = Vec::new();
         for _ in 0..20 {

@@ -44,8 +44,8 @@ fn a_shutdown_answers_every_waiter_and_releases_everything() {
         println!("the shutdown took {:?}", stopping.elapsed());
         tasks.join_all().await.concat()
     });
-    // The node itself refuses what comes later, the others find its successor; what it could not finish
-    // is unknown, and nothing else is.
+    // The node itself refuses what comes later, the others find its successor; what it could not
+    // finish is unknown, and nothing else is.
     let expected = |(is_stopping, outcome): &(bool, Result<_, ProposeError>)| match outcome {
         Ok(_) | Err(ProposeError::Unknown(_)) => true,
         Err(error) => *is_stopping && *error == NotApplied::ShuttingDown.into(),
@@ -116,7 +116,8 @@ fn overload_is_refused_at_the_door_and_nothing_that_was_taken_is_lost() {
     cluster.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
         let mut busy = 0;
-        // More than all queues hold together: 16 MiB handed out, 64 MiB pending, 32 MiB at the door.
+        // More than all queues hold together: 16 MiB handed out, 64 MiB pending, 32 MiB at the
+        // door.
         for _ in 0..4096 {
             let (handle, command) = (node.handle.clone(), command.clone());
             tasks.spawn(async move { handle.propose_within(command, PATIENCE).await });

@@ -54,8 +54,8 @@ fn unknown(why: &Unknown) -> Outcome {
     Outcome::Unknown(reason.into())
 }
 
-/// What the leader said. An answer that this version does not understand may be anything: the outcome
-/// is unknown.
+/// What the leader said. An answer that this version does not understand may be anything: the
+/// outcome is unknown.
 pub(crate) fn answer_from_wire(outcome: Option<Outcome>) -> Answer {
     let lost: Failure = Unknown::ConnectionLost.into();
     match outcome {

@@ -61,8 +61,8 @@ pub fn id(number: usize) -> NodeId {
     NodeId::new(number as u64).expect("ids begin at 1")
 }
 
-/// An address that nobody else uses: on Linux the whole of 127/8 is this machine, elsewhere only one
-/// address is, where another program may take a free port.
+/// An address that nobody else uses: on Linux the whole of 127/8 is this machine, elsewhere only
+/// one address is, where another program may take a free port.
 pub fn address() -> SocketAddr {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let ip = if cfg!(target_os = "linux") {
