@@ -11,20 +11,17 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use browser::Result;
 use browser::chrome::{Chrome, Programs};
-use browser::cluster::{Cluster, RUN_LEADERBOARD};
 use browser::page::Page;
+use real::Result;
+use real::cluster::{Cluster, RUN_LEADERBOARD};
 
 mod browser {
     pub(crate) mod chrome;
-    pub(crate) mod cluster;
     pub(crate) mod page;
-
-    /// A step that fails says why; what kind of error it was interests nobody.
-    pub(crate) type Result<T, E = Box<dyn std::error::Error + Send + Sync>> =
-        std::result::Result<T, E>;
 }
+
+mod real;
 
 /// Runs the tests; or, when a test has started this program again, a node or a balancer.
 fn main() -> ExitCode {

@@ -16,16 +16,7 @@ mod chaos;
 #[path = "processes/refusals.rs"]
 mod refusals;
 
-mod real {
-    #[path = "../real/client.rs"]
-    pub(crate) mod client;
-    #[path = "../real/cluster.rs"]
-    pub(crate) mod cluster;
-
-    /// A step that fails says why; what kind of error it was interests nobody.
-    pub(crate) type Result<T, E = Box<dyn std::error::Error + Send + Sync>> =
-        std::result::Result<T, E>;
-}
+mod real;
 
 /// Runs the tests; or, when a test has started this program again, a node or a balancer.
 fn main() -> ExitCode {

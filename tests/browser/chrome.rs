@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
-use super::Result;
+use crate::real::Result;
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// What chromedriver prints before the number of its port.

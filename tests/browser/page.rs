@@ -10,7 +10,7 @@ use http::Method;
 use serde_json::{Value, json};
 use url::{ParseError, Url};
 
-use super::Result;
+use crate::real::Result;
 
 /// How long anything may take to be seen. Far more than needed: only a failure waits so long.
 const SEE_TIMEOUT: Duration = Duration::from_secs(40);

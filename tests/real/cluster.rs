@@ -1,5 +1,4 @@
 //! Three nodes and a balancer as real processes: this very program, started again.
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::fs::{File, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
