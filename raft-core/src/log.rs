@@ -1,7 +1,7 @@
 //! The replicated log as one node holds it (§5.3), and how much of it the disk has.
 //!
 //! Invariants, checked by [`Log::check_invariants`]:
-//! - indexes are contiguous from `base.index + 1`; terms and timestamps never fall;
+//! - indexes are contiguous from `base.index + 1`; terms never fall;
 //! - `durable ≤ written ≤ last`: what the disk has, what it was given, what there is;
 //! - `durable` speaks of the log as it is *now*: a truncation lowers it, a receipt raises it.
 

@@ -404,7 +404,7 @@ impl Node {
             id: peer.id,
             match_index: peer.match_index,
             next_index: peer.next_index,
-            recently_active: self.now.since(peer.last_contact) < self.config.election_timeout,
+            recently_active: peer.is_active(self.now, self.config.election_timeout),
         };
         leader.peers.iter().map(status).collect()
     }

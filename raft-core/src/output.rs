@@ -192,7 +192,8 @@ pub enum Ignored {
     LeaderIsAlive,
     /// An answer to a question that is no longer asked.
     StaleReply,
-    /// Entries that are not contiguous, fall in term, or are of a term above the sender's. Nonsense.
+    /// Entries that are not contiguous, fall in term, are of a term above the sender's, or take back
+    /// what the same leader sent before. Nonsense.
     Malformed,
     /// Entries that contradict what is committed. Nonsense.
     ContradictsCommit,

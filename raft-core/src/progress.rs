@@ -4,6 +4,7 @@
 //! way is bounded in messages and in bytes.
 
 use alloc::collections::VecDeque;
+use core::time::Duration;
 
 use crate::message::Round;
 use crate::types::{Instant, LogIndex, NodeId};
@@ -67,6 +68,11 @@ impl Progress {
             confirmed: Round(0),
             commit_told: LogIndex(0),
         }
+    }
+
+    /// Did it answer within this time?
+    pub(crate) fn is_active(&self, now: Instant, within: Duration) -> bool {
+        now.since(self.last_contact) < within
     }
 
     /// The peer holds the leader's log up to `durable` on its disk, up to `received` in memory, as of

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Node;
 use super::role::{Follower, KnownLeader, Leader, Role};
+use crate::config::Config;
 use crate::entry::{Entry, Payload};
 use crate::log::Log;
 use crate::message::{AppendOutcome, Message, Round};
@@ -83,9 +84,14 @@ impl Node {
         };
         let mut messages = Vec::new();
         for peer in &mut leader.peers {
-            while let Some(message) =
-                next_append(peer, &self.log, self.commit_index, leader.round, &self.config)
-            {
+            while let Some(message) = next_append(
+                peer,
+                &self.log,
+                self.commit_index,
+                leader.round,
+                &self.config,
+                self.now,
+            ) {
                 messages.push((peer.id, message));
             }
         }
@@ -157,6 +163,10 @@ impl Node {
         if fit.conflict.is_some_and(|index| index <= self.commit_index) {
             return self.ignore(Some(from), Ignored::ContradictsCommit);
         }
+        // A leader only appends in its term: it cannot take back what it has sent.
+        if fit.conflict.is_some_and(|index| index <= self.verified()) {
+            return self.ignore(Some(from), Ignored::Malformed);
+        }
         if let Some(index) = fit.conflict {
             self.truncate_from(index);
         }
@@ -185,6 +195,14 @@ impl Node {
                 follower.leader = Some(KnownLeader::new(from, now));
                 self.announce_role();
             }
+        }
+    }
+
+    /// Up to where the log is known to be that of this term's leader.
+    fn verified(&self) -> LogIndex {
+        match &self.role {
+            Role::Follower(Follower { leader: Some(leader), .. }) => leader.verified,
+            _ => LogIndex(0),
         }
     }
 
@@ -317,7 +335,8 @@ fn next_append(
     log: &Log,
     commit: LogIndex,
     round: Round,
-    config: &crate::config::Config,
+    config: &Config,
+    now: Instant,
 ) -> Option<Message> {
     let prev_index = peer.next_index.prev();
     let prev = LogPosition::new(log.term_at(prev_index)?, prev_index);
@@ -328,7 +347,9 @@ fn next_append(
         Pace::Probe { waiting } => {
             *waiting = true;
             peer.commit_told = commit;
-            let entries = log.range(peer.next_index, last, config.append_bytes_max);
+            // Whoever does not answer is only asked; a dead peer must not cost a full message each time.
+            let to = if peer.is_active(now, config.election_timeout) { last } else { prev_index };
+            let entries = log.range(peer.next_index, to, config.append_bytes_max);
             Some(message(entries.cloned().collect()))
         }
         Pace::Replicate(window) if prev_index < last => {

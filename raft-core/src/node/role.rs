@@ -192,9 +192,10 @@ impl Node {
         self.election_deadline = self.now.after(timeout);
     }
 
-    /// When this node campaigns: never, unless it has a vote itself.
+    /// When this node campaigns: never, unless it has a vote itself and there is a term left.
     pub(super) fn election_timer(&self) -> Instant {
-        if self.membership().is_voter(self.config.id) {
+        let may_campaign = self.hard_state.term < super::TERM_MAX;
+        if may_campaign && self.membership().is_voter(self.config.id) {
             self.election_deadline
         } else {
             Instant::FAR_FUTURE
