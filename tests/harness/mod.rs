@@ -2,7 +2,8 @@
 //! disk that forgets what was not synced, watched by a checker after every step.
 //!
 //! `cluster.rs` moves one node at a time and knows no chance; `checker.rs` holds the invariants;
-//! `simulation.rs` adds virtual time, faults and clients, all drawn from one seed.
+//! `simulation.rs` adds virtual time, faults and clients, all drawn from one seed; `script.rs` runs the
+//! golden scripts.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the harness")]
 
 pub mod checker;
