@@ -88,9 +88,7 @@ impl Board {
         let before = self.places.get(player).copied();
         let previous = before.map(|place| place.score);
         let start = previous.unwrap_or_default();
-        let score = start
-            .checked_add(delta)
-            .ok_or(OutOfBounds { score: start })?;
+        let score = start.checked_add(delta).ok_or(OutOfBounds { score: start })?;
         if previous != Some(score) {
             self.digest.remove(&self.header_bytes());
             self.seq += 1;
@@ -99,23 +97,13 @@ impl Board {
                 self.order.remove(&(place, player.clone()));
                 self.digest.remove(&self.record_bytes(player, place));
             }
-            let place = Place {
-                score,
-                seq: self.seq,
-            };
+            let place = Place { score, seq: self.seq };
             self.order.insert((place, player.clone()));
             self.digest.add(&self.record_bytes(player, place));
             self.places.insert(player.clone(), place);
         }
-        let rank = self
-            .rank_of(player)
-            .expect("a player who was just added has a rank");
-        Ok(Receipt {
-            previous,
-            score,
-            rank,
-            of: self.len(),
-        })
+        let rank = self.rank_of(player).expect("a player who was just added has a rank");
+        Ok(Receipt { previous, score, rank, of: self.len() })
     }
 
     /// How many players there are.
@@ -134,22 +122,14 @@ impl Board {
     #[must_use]
     pub fn row_of(&self, player: &Player) -> Option<Row<'_>> {
         let (player, &place) = self.places.get_key_value(player)?;
-        Some(Row {
-            rank: self.rank_of(player)?,
-            player,
-            place,
-        })
+        Some(Row { rank: self.rank_of(player)?, player, place })
     }
 
     /// All lines in order, from that rank on; rank 1 is the first. O(log n) to start.
     pub fn rows_from(&self, rank: u64) -> impl Iterator<Item = Row<'_>> {
         let before = usize::try_from(rank.saturating_sub(1)).unwrap_or(usize::MAX);
         let rows = self.order.iter_from_rank(before).zip(rank.max(1)..);
-        rows.map(|((place, player), rank)| Row {
-            rank,
-            player,
-            place: *place,
-        })
+        rows.map(|((place, player), rank)| Row { rank, player, place: *place })
     }
 
     /// All lines in order that stand strictly after a place, whether or not somebody stands there now:
@@ -219,11 +199,7 @@ mod tests {
                 self.players.push((player.into(), i64::MIN, 0));
                 self.players.len() - 1
             });
-            let before = if known.is_some() {
-                self.players[at].1
-            } else {
-                0
-            };
+            let before = if known.is_some() { self.players[at].1 } else { 0 };
             if known.is_none() || delta != 0 {
                 self.seq += 1;
                 self.players[at].1 = before + delta;
@@ -319,18 +295,9 @@ mod tests {
         let mut board = Board::new(BoardId::default());
         board.add(&player("a"), Score::MAX).unwrap();
         let before = board.digest();
-        assert_eq!(
-            board.add(&player("a"), score(1)),
-            Err(OutOfBounds { score: Score::MAX })
-        );
+        assert_eq!(board.add(&player("a"), score(1)), Err(OutOfBounds { score: Score::MAX }));
         assert_eq!(board.digest(), before);
-        assert_eq!(
-            board.row_of(&player("a")).unwrap().place,
-            Place {
-                score: Score::MAX,
-                seq: 1
-            }
-        );
+        assert_eq!(board.row_of(&player("a")).unwrap().place, Place { score: Score::MAX, seq: 1 });
         assert_eq!(board.row_of(&player("b")), None);
     }
 }

@@ -22,10 +22,8 @@ pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let (array, rest) = self
-            .0
-            .split_first_chunk()
-            .ok_or(DecodeError::Damaged("they end too early"))?;
+        let (array, rest) =
+            self.0.split_first_chunk().ok_or(DecodeError::Damaged("they end too early"))?;
         self.0 = rest;
         Ok(*array)
     }
@@ -49,20 +47,14 @@ impl<'a> Reader<'a> {
     /// A text of at most 255 bytes after its length in one byte.
     pub(crate) fn short_text(&mut self) -> Result<&'a str, DecodeError> {
         let len = usize::from(self.u8()?);
-        let (text, rest) = self
-            .0
-            .split_at_checked(len)
-            .ok_or(DecodeError::Damaged("they end within a text"))?;
+        let (text, rest) =
+            self.0.split_at_checked(len).ok_or(DecodeError::Damaged("they end within a text"))?;
         self.0 = rest;
         std::str::from_utf8(text).map_err(|_| DecodeError::Damaged("a text is not UTF-8"))
     }
 
     pub(crate) const fn end(&self) -> Result<(), DecodeError> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(DecodeError::Damaged("they go on too long"))
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(DecodeError::Damaged("they go on too long")) }
     }
 }
 

@@ -64,12 +64,7 @@ impl Command {
     /// The bytes to propose, at most 300 or so.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let Self::AddVote(AddVote {
-            board,
-            player,
-            delta,
-            idempotency,
-        }) = self;
+        let Self::AddVote(AddVote { board, player, delta, idempotency }) = self;
         let mut bytes = vec![VERSION, KIND_ADD_VOTE];
         codec::put_short_text(&mut bytes, board.as_str());
         codec::put_short_text(&mut bytes, player.as_str());
@@ -109,19 +104,11 @@ impl Command {
             key => {
                 let key = IdempotencyKey::new(key)
                     .map_err(|_| DecodeError::Damaged("the idempotency key is not valid"))?;
-                Some(Idempotency {
-                    key,
-                    fingerprint: reader.u128()?,
-                })
+                Some(Idempotency { key, fingerprint: reader.u128()? })
             }
         };
         reader.end()?;
-        Ok(Self::AddVote(AddVote {
-            board,
-            player,
-            delta,
-            idempotency,
-        }))
+        Ok(Self::AddVote(AddVote { board, player, delta, idempotency }))
     }
 }
 
@@ -196,20 +183,11 @@ pub(crate) mod tests {
         let keyed = b"\x01\x01\x07default\x04zo\xc3\xab\xfe\xff\xff\xff\xff\xff\xff\xff\x02k1\
                       \x05\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
         let key = IdempotencyKey::new("k1").unwrap();
-        vote.idempotency = Some(Idempotency {
-            key,
-            fingerprint: 5,
-        });
+        vote.idempotency = Some(Idempotency { key, fingerprint: 5 });
         assert_eq!(Command::decode(keyed), Ok(Command::AddVote(vote.clone())));
         assert_eq!(vote.fingerprint(), FINGERPRINT_FOR_EVER);
-        assert_eq!(
-            Command::decode(b"\x02\x01"),
-            Err(DecodeError::UnknownVersion(2))
-        );
-        assert_eq!(
-            Command::decode(b"\x01\x09"),
-            Err(DecodeError::UnknownKind(9))
-        );
+        assert_eq!(Command::decode(b"\x02\x01"), Err(DecodeError::UnknownVersion(2)));
+        assert_eq!(Command::decode(b"\x01\x09"), Err(DecodeError::UnknownKind(9)));
     }
 
     /// A retry may be answered by a node of another version: the fingerprint must not change.

@@ -139,10 +139,7 @@ impl IdempotencyTable {
     /// An empty table with other limits than the default.
     #[must_use]
     pub fn with_limits(limits: Limits) -> Self {
-        Self {
-            limits,
-            ..Self::default()
-        }
+        Self { limits, ..Self::default() }
     }
 
     /// How many keys are known.
@@ -186,15 +183,8 @@ impl IdempotencyTable {
     pub fn remember(&mut self, idempotency: Idempotency, timestamp: Timestamp, decision: Decision) {
         let number = self.dropped + self.records.len() as u64;
         let known = self.by_key.insert(idempotency.key.clone(), number);
-        assert!(
-            known.is_none(),
-            "a key is looked up before it is remembered"
-        );
-        let record = Record {
-            idempotency,
-            timestamp,
-            decision,
-        };
+        assert!(known.is_none(), "a key is looked up before it is remembered");
+        let record = Record { idempotency, timestamp, decision };
         self.digest.add(&record.bytes());
         self.records.push_back(record);
         for _ in 0..self.limits.dropped_at_once {
@@ -226,11 +216,7 @@ impl IdempotencyTable {
 impl Record {
     /// What is hashed into the digest: `k`, key, fingerprint, timestamp, term, index, outcome.
     fn bytes(&self) -> Vec<u8> {
-        let Self {
-            idempotency,
-            timestamp,
-            decision,
-        } = self;
+        let Self { idempotency, timestamp, decision } = self;
         let mut bytes = Vec::with_capacity(256);
         bytes.push(b'k');
         codec::put_short_text(&mut bytes, idempotency.key.as_str());
@@ -258,27 +244,18 @@ mod tests {
     };
 
     fn idempotency(key: u64, fingerprint: u128) -> Idempotency {
-        Idempotency {
-            key: IdempotencyKey::new(&format!("k{key}")).unwrap(),
-            fingerprint,
-        }
+        Idempotency { key: IdempotencyKey::new(&format!("k{key}")).unwrap(), fingerprint }
     }
 
     fn decision(index: u64) -> Decision {
         let position = LogPosition::new(Term(1), LogIndex(index));
-        Decision {
-            position,
-            outcome: Outcome::UnknownBoard,
-        }
+        Decision { position, outcome: Outcome::UnknownBoard }
     }
 
     #[test]
     fn keys_are_short_and_printable() {
         assert!(IdempotencyKey::new(&"k".repeat(128)).is_ok());
-        assert_eq!(
-            IdempotencyKey::new(&"k".repeat(129)),
-            Err(KeyError::Length(129))
-        );
+        assert_eq!(IdempotencyKey::new(&"k".repeat(129)), Err(KeyError::Length(129)));
         assert_eq!(IdempotencyKey::new(""), Err(KeyError::Length(0)));
         assert_eq!(IdempotencyKey::new("a\tb"), Err(KeyError::Character));
         assert_eq!(IdempotencyKey::new("ä"), Err(KeyError::Character));
@@ -289,22 +266,14 @@ mod tests {
         let mut table = IdempotencyTable::default();
         assert_eq!(table.look_up(&idempotency(1, 7)), Known::No);
         table.remember(idempotency(1, 7), Timestamp(5), decision(3));
-        assert_eq!(
-            table.look_up(&idempotency(1, 7)),
-            Known::Decided(decision(3))
-        );
+        assert_eq!(table.look_up(&idempotency(1, 7)), Known::Decided(decision(3)));
         assert_eq!(table.look_up(&idempotency(1, 8)), Known::ForAnother);
         assert_eq!(table.look_up(&idempotency(2, 7)), Known::No);
     }
 
     #[test]
     fn the_default_keeps_what_the_documentation_promises() {
-        let Limits {
-            kept_at_least,
-            kept_at_most,
-            age,
-            ..
-        } = Limits::default();
+        let Limits { kept_at_least, kept_at_most, age, .. } = Limits::default();
         assert!(kept_at_least >= 1_000_000 && kept_at_most > kept_at_least);
         assert_eq!(age, Duration::from_secs(600));
     }

@@ -55,9 +55,7 @@ impl Leaderboard {
     /// The digest of everything here. Equal on all nodes that have applied the same index.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        self.boards
-            .values()
-            .fold(self.keys.digest(), |sum, board| sum.and(board.digest()))
+        self.boards.values().fold(self.keys.digest(), |sum, board| sum.and(board.digest()))
     }
 
     /// Applies the command of the entry at `position`, stamped by its leader with `timestamp`.
@@ -70,11 +68,7 @@ impl Leaderboard {
         timestamp: Timestamp,
         command: &[u8],
     ) -> Reply {
-        let decided = |outcome| Reply {
-            position,
-            replayed: false,
-            outcome,
-        };
+        let decided = |outcome| Reply { position, replayed: false, outcome };
         let vote = match Command::decode(command) {
             Ok(Command::AddVote(vote)) => vote,
             Err(error) => {
@@ -86,11 +80,9 @@ impl Leaderboard {
             return decided(self.add_vote(&vote));
         };
         match self.keys.look_up(idempotency) {
-            Known::Decided(Decision { position, outcome }) => Reply {
-                position,
-                replayed: true,
-                outcome,
-            },
+            Known::Decided(Decision { position, outcome }) => {
+                Reply { position, replayed: true, outcome }
+            }
             Known::ForAnother => decided(Outcome::KeyReused),
             Known::No => {
                 let outcome = self.add_vote(&vote);
@@ -107,18 +99,14 @@ impl Leaderboard {
         };
         match board.add(&vote.player, vote.delta) {
             Ok(receipt) => Outcome::Added(receipt),
-            Err(OutOfBounds { score }) => Outcome::OutOfBounds {
-                score,
-                delta: vote.delta,
-            },
+            Err(OutOfBounds { score }) => Outcome::OutOfBounds { score, delta: vote.delta },
         }
     }
 }
 
 impl StateMachine for Leaderboard {
     fn apply(&mut self, entry: &AppliedEntry) -> Bytes {
-        self.apply_command(entry.position, entry.timestamp, &entry.command)
-            .encode()
+        self.apply_command(entry.position, entry.timestamp, &entry.command).encode()
     }
 }
 
@@ -144,10 +132,8 @@ mod tests {
             idempotency: None,
         };
         let fingerprint = vote.fingerprint();
-        vote.idempotency = key.map(|key| Idempotency {
-            key: IdempotencyKey::new(key).unwrap(),
-            fingerprint,
-        });
+        vote.idempotency =
+            key.map(|key| Idempotency { key: IdempotencyKey::new(key).unwrap(), fingerprint });
         vote
     }
 
@@ -158,9 +144,7 @@ mod tests {
 
     fn score_of(leaderboard: &Leaderboard, player: &str) -> Option<i64> {
         let board = leaderboard.board(&BoardId::default()).unwrap();
-        board
-            .row_of(&Player::new(player).unwrap())
-            .map(|row| row.place.score.get())
+        board.row_of(&Player::new(player).unwrap()).map(|row| row.place.score.get())
     }
 
     #[test]
@@ -170,18 +154,8 @@ mod tests {
         apply(&mut leaderboard, 2, vote("b", 9, None));
         let digest = leaderboard.digest();
         let again = apply(&mut leaderboard, 3, vote("a", 5, Some("k")));
-        assert_eq!(
-            again,
-            Reply {
-                replayed: true,
-                ..first
-            }
-        );
-        assert_eq!(
-            again.position,
-            at(1),
-            "the receipt is the first one, rank and all"
-        );
+        assert_eq!(again, Reply { replayed: true, ..first });
+        assert_eq!(again.position, at(1), "the receipt is the first one, rank and all");
         let other = apply(&mut leaderboard, 4, vote("a", 6, Some("k")));
         assert_eq!((other.replayed, other.outcome), (false, Outcome::KeyReused));
         assert_eq!(leaderboard.digest(), digest);
@@ -193,27 +167,11 @@ mod tests {
         let mut leaderboard = Leaderboard::default();
         apply(&mut leaderboard, 1, vote("a", Score::MAX.get(), None));
         let refused = apply(&mut leaderboard, 2, vote("a", 1, Some("k")));
-        let outcome = Outcome::OutOfBounds {
-            score: Score::MAX,
-            delta: Score::new(1).unwrap(),
-        };
-        assert_eq!(
-            refused,
-            Reply {
-                position: at(2),
-                replayed: false,
-                outcome
-            }
-        );
+        let outcome = Outcome::OutOfBounds { score: Score::MAX, delta: Score::new(1).unwrap() };
+        assert_eq!(refused, Reply { position: at(2), replayed: false, outcome });
         apply(&mut leaderboard, 3, vote("a", -10, None));
         let again = apply(&mut leaderboard, 4, vote("a", 1, Some("k")));
-        assert_eq!(
-            again,
-            Reply {
-                replayed: true,
-                ..refused
-            }
-        );
+        assert_eq!(again, Reply { replayed: true, ..refused });
         assert_eq!(score_of(&leaderboard, "a"), Some(Score::MAX.get() - 10));
     }
 
@@ -221,14 +179,8 @@ mod tests {
     fn other_boards_and_unreadable_commands_change_nothing() {
         let mut leaderboard = Leaderboard::default();
         let digest = leaderboard.digest();
-        let elsewhere = AddVote {
-            board: BoardId::new("other").unwrap(),
-            ..vote("a", 1, None)
-        };
-        assert_eq!(
-            apply(&mut leaderboard, 1, elsewhere).outcome,
-            Outcome::UnknownBoard
-        );
+        let elsewhere = AddVote { board: BoardId::new("other").unwrap(), ..vote("a", 1, None) };
+        assert_eq!(apply(&mut leaderboard, 1, elsewhere).outcome, Outcome::UnknownBoard);
         for command in [&b""[..], b"\x01", b"\x09\x01", b"garbage"] {
             let reply = leaderboard.apply_command(at(2), Timestamp(2), command);
             assert_eq!(reply.outcome, Outcome::Unreadable);

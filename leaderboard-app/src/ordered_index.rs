@@ -28,10 +28,7 @@ pub struct OrderedIndex<K> {
 
 impl<K> Default for OrderedIndex<K> {
     fn default() -> Self {
-        Self {
-            len: 0,
-            root: Arc::new(Node::Leaf(Vec::new())),
-        }
+        Self { len: 0, root: Arc::new(Node::Leaf(Vec::new())) }
     }
 }
 
@@ -57,10 +54,7 @@ impl<K> OrderedIndex<K> {
     /// The keys in order, from the one with `rank` keys before it. O(log n) to start, then O(1) each.
     #[must_use]
     pub fn iter_from_rank(&self, rank: usize) -> Iter<'_, K> {
-        let mut iter = Iter {
-            path: Vec::new(),
-            leaf: &[],
-        };
+        let mut iter = Iter { path: Vec::new(), leaf: &[] };
         if rank < self.len {
             iter.descend(&self.root, rank);
         }
@@ -86,10 +80,7 @@ impl<K: Ord> OrderedIndex<K> {
             match node {
                 Node::Inner(inner) => {
                     let at = inner.children[1..].partition_point(|child| holds(&child.first));
-                    before += inner.children[..at]
-                        .iter()
-                        .map(|child| child.len)
-                        .sum::<usize>();
+                    before += inner.children[..at].iter().map(|child| child.len).sum::<usize>();
                     node = &inner.children[at].node;
                 }
                 Node::Leaf(keys) => return before + keys.partition_point(holds),

@@ -84,12 +84,7 @@ impl Outcome {
     pub(crate) fn put(&self, bytes: &mut Vec<u8>) {
         bytes.push(self.kind());
         match self {
-            Self::Added(Receipt {
-                previous,
-                score,
-                rank,
-                of,
-            }) => {
+            Self::Added(Receipt { previous, score, rank, of }) => {
                 bytes.push(u8::from(previous.is_some()));
                 bytes.extend_from_slice(&previous.unwrap_or_default().get().to_le_bytes());
                 bytes.extend_from_slice(&score.get().to_le_bytes());
@@ -109,11 +104,7 @@ impl Reply {
     /// The bytes to answer with, at most 59.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let Self {
-            position,
-            replayed,
-            outcome,
-        } = self;
+        let Self { position, replayed, outcome } = self;
         let mut bytes = vec![VERSION, u8::from(*replayed)];
         bytes.extend_from_slice(&position.term.0.to_le_bytes());
         bytes.extend_from_slice(&position.index.0.to_le_bytes());
@@ -150,10 +141,7 @@ impl Reply {
             }
             KIND_OUT_OF_BOUNDS => {
                 let score = read_score(&mut reader)?;
-                Outcome::OutOfBounds {
-                    score,
-                    delta: read_score(&mut reader)?,
-                }
+                Outcome::OutOfBounds { score, delta: read_score(&mut reader)? }
             }
             KIND_UNKNOWN_BOARD => Outcome::UnknownBoard,
             KIND_KEY_REUSED => Outcome::KeyReused,
@@ -161,11 +149,7 @@ impl Reply {
             kind => return Err(DecodeError::UnknownKind(kind)),
         };
         reader.end()?;
-        Ok(Self {
-            position,
-            replayed,
-            outcome,
-        })
+        Ok(Self { position, replayed, outcome })
     }
 }
 
@@ -190,20 +174,11 @@ mod tests {
     fn outcome() -> impl Strategy<Value = Outcome> {
         let score = || (Score::MIN.get()..=Score::MAX.get()).prop_map(|s| Score::new(s).unwrap());
         prop_oneof![
-            (
-                prop::option::of(score()),
-                score(),
-                any::<u64>(),
-                any::<u64>()
-            )
-                .prop_map(|(previous, score, rank, of)| {
-                    Outcome::Added(Receipt {
-                        previous,
-                        score,
-                        rank,
-                        of,
-                    })
-                }),
+            (prop::option::of(score()), score(), any::<u64>(), any::<u64>()).prop_map(
+                |(previous, score, rank, of)| {
+                    Outcome::Added(Receipt { previous, score, rank, of })
+                }
+            ),
             (score(), score()).prop_map(|(score, delta)| Outcome::OutOfBounds { score, delta }),
             Just(Outcome::UnknownBoard),
             Just(Outcome::KeyReused),

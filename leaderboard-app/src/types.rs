@@ -43,10 +43,7 @@ fn checked(name: &str) -> Result<Arc<str>, NameError> {
     if name.len() > NAME_BYTES_MAX {
         return Err(NameError::TooLong { bytes: name.len() });
     }
-    match name
-        .char_indices()
-        .find(|(_, character)| character.is_control())
-    {
+    match name.char_indices().find(|(_, character)| character.is_control()) {
         Some((at, _)) => Err(NameError::ControlCharacter { at }),
         None => Ok(Arc::from(name)),
     }
@@ -128,11 +125,7 @@ impl Score {
     /// This score, or `None` beyond [`Score::MIN`] and [`Score::MAX`].
     #[must_use]
     pub const fn new(score: i64) -> Option<Self> {
-        if score < Self::MIN.0 || score > Self::MAX.0 {
-            None
-        } else {
-            Some(Self(score))
-        }
+        if score < Self::MIN.0 || score > Self::MAX.0 { None } else { Some(Self(score)) }
     }
 
     /// The number.
@@ -163,27 +156,12 @@ mod tests {
     fn names_are_bounded_and_printable() {
         assert_eq!(Player::new(""), Err(NameError::Empty));
         assert!(Player::new(&"a".repeat(64)).is_ok());
-        assert_eq!(
-            Player::new(&"a".repeat(65)),
-            Err(NameError::TooLong { bytes: 65 })
-        );
+        assert_eq!(Player::new(&"a".repeat(65)), Err(NameError::TooLong { bytes: 65 }));
         assert!(Player::new(&"é".repeat(32)).is_ok());
-        assert_eq!(
-            Player::new(&"é".repeat(33)),
-            Err(NameError::TooLong { bytes: 66 })
-        );
-        assert_eq!(
-            Player::new("a\nb"),
-            Err(NameError::ControlCharacter { at: 1 })
-        );
-        assert_eq!(
-            Player::new("é\u{85}"),
-            Err(NameError::ControlCharacter { at: 2 })
-        );
-        assert_eq!(
-            BoardId::new("\0"),
-            Err(NameError::ControlCharacter { at: 0 })
-        );
+        assert_eq!(Player::new(&"é".repeat(33)), Err(NameError::TooLong { bytes: 66 }));
+        assert_eq!(Player::new("a\nb"), Err(NameError::ControlCharacter { at: 1 }));
+        assert_eq!(Player::new("é\u{85}"), Err(NameError::ControlCharacter { at: 2 }));
+        assert_eq!(BoardId::new("\0"), Err(NameError::ControlCharacter { at: 0 }));
         assert_eq!(BoardId::default(), BoardId::new("default").unwrap());
     }
 

@@ -121,11 +121,7 @@ impl<K: Ord + Clone> Node<K> {
                 (children[0].first.clone(), Self::Inner(Inner { children }))
             }
         };
-        Child {
-            first,
-            len: right.count(),
-            node: Arc::new(right),
-        }
+        Child { first, len: right.count(), node: Arc::new(right) }
     }
 
     /// Takes over all that `right` holds, whose keys follow and before which `separator` stands.
@@ -146,14 +142,9 @@ impl<K: Ord + Clone> Inner<K> {
     /// Puts a new root above `root`, which has split and now holds the left half of `len` keys.
     pub(super) fn grow(root: &mut Arc<Node<K>>, len: usize, right: Child<K>) {
         // The first child's bound means nothing, so any key will do for it.
-        let left = Child {
-            first: right.first.clone(),
-            len: len - right.len,
-            node: Arc::clone(root),
-        };
-        *root = Arc::new(Node::Inner(Self {
-            children: vec![left, right],
-        }));
+        let left =
+            Child { first: right.first.clone(), len: len - right.len, node: Arc::clone(root) };
+        *root = Arc::new(Node::Inner(Self { children: vec![left, right] }));
     }
 
     /// Child `at` has too few: merges it with a neighbour, and splits them evenly if that is too much.

@@ -32,18 +32,11 @@ impl Twin {
 /// Returns the depth and the number of keys below, after checking every invariant of the type.
 fn check_node(node: &Node<u32>, is_root: bool) -> (usize, usize) {
     assert!(node.width() <= NODE_MAX, "overfull: {}", node.width());
-    assert!(
-        is_root || node.width() >= NODE_MIN,
-        "underfull: {}",
-        node.width()
-    );
+    assert!(is_root || node.width() >= NODE_MIN, "underfull: {}", node.width());
     match node {
         Node::Leaf(keys) => (0, keys.len()),
         Node::Inner(inner) => {
-            assert!(
-                inner.children.len() > 1,
-                "an inner node with a single child"
-            );
+            assert!(inner.children.len() > 1, "an inner node with a single child");
             let mut depths = Vec::new();
             let mut total = 0;
             for child in &inner.children {
@@ -79,11 +72,7 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let key = 0..20_000_u32;
-    let run = (
-        0..20_000_u32,
-        1..3_000_u32,
-        prop::sample::select(vec![1, 2, 7, 19_997]),
-    );
+    let run = (0..20_000_u32, 1..3_000_u32, prop::sample::select(vec![1, 2, 7, 19_997]));
     prop_oneof![
         2 => key.clone().prop_map(Op::Insert),
         2 => key.clone().prop_map(Op::Remove),
@@ -174,18 +163,13 @@ fn a_clone_shares_what_is_not_touched() {
     let before = index.clone();
     assert!(!index.insert(5), "present");
     assert!(!index.remove(&20_000), "absent");
-    assert!(
-        Arc::ptr_eq(&before.root, &index.root),
-        "a refused change copies nothing"
-    );
+    assert!(Arc::ptr_eq(&before.root, &index.root), "a refused change copies nothing");
     assert!(index.remove(&5));
     let (Node::Inner(old), Node::Inner(new)) = (&*before.root, &*index.root) else {
         panic!("10,000 keys need more than one level");
     };
     let shared = old.children.iter().zip(&new.children);
-    let copied = shared
-        .filter(|(old, new)| !Arc::ptr_eq(&old.node, &new.node))
-        .count();
+    let copied = shared.filter(|(old, new)| !Arc::ptr_eq(&old.node, &new.node)).count();
     assert_eq!(copied, 1, "only the path to the key is copied");
     assert_eq!(before.rank_of(&5), Some(5));
 }
