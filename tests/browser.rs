@@ -2,7 +2,7 @@
 //! are killed with SIGKILL while somebody looks at it.
 //!
 //! Needs Chromium and its chromedriver. Where they are missing the tests say so and are skipped;
-//! `LEADERBOARD_REQUIRE_BROWSER=1` makes that a failure. Pictures of the page and the logs of the
+//! `LEADERBOARD_NO_SKIP=1` makes that a failure. Pictures of the page and the logs of the
 //! processes are left in `browser/` below the directory that Cargo keeps for tests,
 //! `target/tmp`.
 
@@ -32,11 +32,11 @@ fn main() -> ExitCode {
         );
     }
     let programs = Programs::find();
-    let required = std::env::var_os("LEADERBOARD_REQUIRE_BROWSER").is_some_and(|set| set == "1");
+    let required = std::env::var_os("LEADERBOARD_NO_SKIP").is_some_and(|set| set == "1");
     let skipped = match &programs {
         Err(missing) if !required => {
             eprintln!(
-                "browser tests skipped: {missing} (LEADERBOARD_REQUIRE_BROWSER=1 forbids it)"
+                "browser tests skipped: {missing} (LEADERBOARD_NO_SKIP=1 forbids it)"
             );
             true
         }
