@@ -1,0 +1,104 @@
+//! What breaks, and for how long: nodes crash, restart and pause, links are cut, new leaders are cursed.
+
+use std::collections::BTreeSet;
+
+use raft_core::NodeId;
+
+use super::{ELECTION_TIMEOUT, Happening, Simulation};
+
+impl Simulation {
+    pub(super) fn fault(&mut self) {
+        if !self.chaos {
+            return;
+        }
+        let ids = self.cluster.ids();
+        let anyone = ids[self.random.usize(..ids.len())];
+        let leader = self.leader();
+        let victim = leader.filter(|_| self.random.bool()).unwrap_or(anyone);
+        match self.random.u8(..8) {
+            0..=2 => self.crash(victim),
+            3 => self.pause(victim),
+            _ => self.partition(&ids),
+        }
+        let wait = self.up_to(self.options.fault_interval * 2);
+        self.later(wait, Happening::Fault);
+    }
+
+    pub(super) fn crash(&mut self, id: NodeId) {
+        if !self.cluster.is_up(id) {
+            return;
+        }
+        let unsynced = self.cluster.members[&id].disk.queue.len();
+        let survivors = self.random.usize(..=unsynced);
+        self.report.crashes += 1;
+        self.report.unsynced_writes_lost += (unsynced - survivors) as u64;
+        self.note(|| format!("crash {id}, {survivors} of {unsynced} unsynced writes survive"));
+        self.cluster.crash(id, survivors);
+        self.unpolled.remove(&id);
+        self.paused.remove(&id);
+        let wait = self.up_to(ELECTION_TIMEOUT * 4);
+        self.later(wait, Happening::Restart(id));
+    }
+
+    pub(super) fn restart(&mut self, id: NodeId) {
+        if !self.cluster.is_up(id) {
+            self.note(|| format!("restart {id}"));
+            self.cluster.restart(id);
+        }
+    }
+
+    /// Bad things happen to a new leader: what it says is lost, or it dies soon, or both.
+    pub(super) fn curse(&mut self, id: NodeId) {
+        if !self.chaos || self.random.f64() >= self.options.curse {
+            return;
+        }
+        if self.random.bool() {
+            let ids = self.cluster.ids();
+            let deaf = ids.iter().copied().filter(|&to| to != id && self.random.u8(..4) > 0);
+            let links: Vec<_> = deaf.map(|to| (id, to)).collect();
+            self.cut_for_a_while(&links);
+        }
+        let wait = self.up_to(self.options.delay_max.saturating_add(self.options.sync_max) * 2);
+        let life = self.cluster.members[&id].lives;
+        self.later(wait, Happening::Crash(id, life));
+    }
+
+    pub(super) fn cut_for_a_while(&mut self, links: &[(NodeId, NodeId)]) {
+        self.report.partitions += 1;
+        let number = self.report.partitions;
+        self.cut.extend(links.iter().map(|&(a, b)| (a, b, number)));
+        self.note(|| format!("partition {number}: {links:?}"));
+        let wait = self.up_to(ELECTION_TIMEOUT * 8);
+        self.later(wait, Happening::Heal(number));
+    }
+
+    pub(super) fn pause(&mut self, id: NodeId) {
+        self.report.pauses += 1;
+        self.note(|| format!("pause {id}"));
+        self.paused.insert(id);
+        let wait = self.up_to(ELECTION_TIMEOUT * 4);
+        self.later(wait, Happening::Resume(id));
+    }
+
+    /// Cuts the cluster in two, isolates one node (often the leader), or cuts single directed links.
+    pub(super) fn partition(&mut self, ids: &[NodeId]) {
+        let kind = self.random.u8(..4);
+        let alone = self.leader().unwrap_or(ids[0]);
+        let side: BTreeSet<NodeId> = ids.iter().copied().filter(|_| self.random.bool()).collect();
+        let mut links = Vec::new();
+        for &a in ids {
+            for &b in ids {
+                let cut = match kind {
+                    0 => side.contains(&a) != side.contains(&b),
+                    1 => a == alone || b == alone,
+                    2 => side.contains(&a) && !side.contains(&b),
+                    _ => self.random.u8(..4) == 0,
+                };
+                if a != b && cut {
+                    links.push((a, b));
+                }
+            }
+        }
+        self.cut_for_a_while(&links);
+    }
+}

@@ -1,0 +1,130 @@
+//! What a seed draws for itself, and what it reports.
+
+use std::time::Duration;
+
+use raft_core::{Config, NodeId};
+
+use super::{ELECTION_TIMEOUT, fold};
+
+/// What a seed draws for itself.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub size: u64,
+    pub loss: f64,
+    pub duplication: f64,
+    pub delay_max: Duration,
+    pub sync_max: Duration,
+    /// Every how often, about, something breaks.
+    pub fault_interval: Duration,
+    pub client_interval: Duration,
+    pub append_bytes_max: u64,
+    pub inflight_messages_max: usize,
+    pub uncommitted_bytes_max: u64,
+    pub unapplied_bytes_max: u64,
+    /// How likely a node is polled only after more has queued up.
+    pub lazy_poll: f64,
+    /// How likely a new leader is cut off or killed within moments: what makes the histories of
+    /// Figures 7 and 8 common.
+    pub curse: f64,
+}
+
+/// What happened in a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub events: u64,
+    pub elections: u64,
+    pub committed: u64,
+    pub reads: u64,
+    pub crashes: u64,
+    pub unsynced_writes_lost: u64,
+    pub partitions: u64,
+    pub pauses: u64,
+    pub lost: u64,
+    pub duplicated: u64,
+    pub receipts_out_of_order: u64,
+    pub superseded: u64,
+    /// A digest of everything that happened, in order.
+    pub digest: u64,
+}
+
+impl Report {
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            events,
+            elections,
+            committed,
+            reads,
+            crashes,
+            unsynced_writes_lost,
+            partitions,
+            pauses,
+            lost,
+            duplicated,
+            receipts_out_of_order,
+            superseded,
+            digest,
+        } = other;
+        self.events += events;
+        self.elections += elections;
+        self.committed += committed;
+        self.reads += reads;
+        self.crashes += crashes;
+        self.unsynced_writes_lost += unsynced_writes_lost;
+        self.partitions += partitions;
+        self.pauses += pauses;
+        self.lost += lost;
+        self.duplicated += duplicated;
+        self.receipts_out_of_order += receipts_out_of_order;
+        self.superseded += superseded;
+        // Threads finish in any order.
+        self.digest = self.digest.wrapping_add(*digest);
+    }
+}
+
+impl Options {
+    pub(super) fn draw(random: &mut fastrand::Rng) -> Self {
+        let sometimes = |random: &mut fastrand::Rng, value: f64| {
+            if random.bool() { random.f64() * value } else { 0.0 }
+        };
+        let millis = |random: &mut fastrand::Rng, of: &[u64]| {
+            Duration::from_millis(of[random.usize(..of.len())])
+        };
+        let append_bytes_max = [1, 200, 1 << 20][random.usize(..3)];
+        let inflight_messages_max = [1, 2, 64][random.usize(..3)];
+        // Who sends little at a time must not have much to send, or catching up takes for ever.
+        let slow = append_bytes_max < 1 << 20;
+        let uncommitted = if slow { [300, 2_000] } else { [4_000, 1 << 20] };
+        Self {
+            size: [1, 2, 3, 3, 3, 4, 5, 5, 7][random.usize(..9)],
+            loss: sometimes(random, 0.25),
+            duplication: sometimes(random, 0.2),
+            delay_max: millis(random, &[1, 5, 30, 150]),
+            sync_max: millis(random, &[1, 4, 40, 400]),
+            fault_interval: millis(random, &[50, 200, 600, 2000]),
+            client_interval: millis(random, &[2, 10, 50]),
+            append_bytes_max,
+            inflight_messages_max,
+            uncommitted_bytes_max: uncommitted[random.usize(..2)],
+            unapplied_bytes_max: [200, 1 << 20][random.usize(..2)],
+            lazy_poll: sometimes(random, 0.9),
+            curse: sometimes(random, 0.9),
+        }
+    }
+
+    pub(super) fn config(&self, seed: u64) -> impl Fn(NodeId, u64) -> Config + 'static {
+        let options = self.clone();
+        move |id, life| {
+            let seed = fold(fold(seed, id.get()), life);
+            let append_bytes_max = options.append_bytes_max;
+            Config {
+                election_timeout: ELECTION_TIMEOUT,
+                append_bytes_max,
+                inflight_messages_max: options.inflight_messages_max,
+                uncommitted_bytes_max: options.uncommitted_bytes_max.max(append_bytes_max),
+                inflight_bytes_max: (append_bytes_max * 2).max(1_000),
+                unapplied_bytes_max: options.unapplied_bytes_max,
+                ..Config::new(id, seed)
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The second phase of a run: what is left whole must make progress.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft_core::{Instant, LogIndex, NodeId, RoleKind};
+
+use super::{ELECTION_TIMEOUT, Happening, Simulation};
+
+impl Simulation {
+    /// Heals one majority, leaves the rest broken for ever, and demands that it commits and applies a
+    /// new command within ten election timeouts, and that all of it catches up in the end.
+    pub(super) fn demand_progress(&mut self) {
+        self.chaos = false;
+        let mut ids = self.cluster.ids();
+        self.random.shuffle(&mut ids);
+        let majority = ids.len() / 2 + 1;
+        let healed = self.random.usize(majority..=ids.len());
+        let (good, bad) = ids.split_at(healed);
+        for &id in bad {
+            if self.cluster.is_up(id) {
+                self.cluster.crash(id, 0);
+            }
+        }
+        // Nothing that is still on the agenda may bring the others back, or break the majority.
+        let good: BTreeSet<NodeId> = good.iter().copied().collect();
+        self.happenings.retain(|_, happening| {
+            !matches!(happening, Happening::Restart(_) | Happening::Client | Happening::Crash(..))
+        });
+        self.agenda.retain(|Reverse((_, number))| self.happenings.contains_key(number));
+        self.cut.clear();
+        self.paused.clear();
+        for &id in &good {
+            self.restart(id);
+        }
+        self.note(|| format!("healed: {good:?}"));
+        let deadline = self.cluster.now.after(ELECTION_TIMEOUT * 2 * 10);
+        let Some(goal) =
+            self.run_until(deadline, |simulation| simulation.command_of_new_leader(&good))
+        else {
+            panic!("no leader takes a command: {}", self.describe(&good));
+        };
+        let applied = |simulation: &Self, enough: usize| {
+            let has = |&&id: &&NodeId| simulation.cluster.node(id).status().applied >= goal;
+            (good.iter().filter(has).count() >= enough).then_some(())
+        };
+        let progress = self.run_until(deadline, |simulation| applied(simulation, 1));
+        assert!(progress.is_some(), "command {goal} is not applied: {}", self.describe(&good));
+        let patience = self.cluster.now.after(ELECTION_TIMEOUT * 100);
+        let all = self.run_until(patience, |simulation| applied(simulation, good.len()));
+        assert!(all.is_some(), "not all catch up to {goal}: {}", self.describe(&good));
+    }
+
+    /// Runs, with clients, until `done` says something, or the deadline passes.
+    fn run_until<T>(
+        &mut self,
+        deadline: Instant,
+        mut done: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Option<T> {
+        let mut next_client = self.cluster.now;
+        while self.cluster.now < deadline {
+            if next_client <= self.cluster.now {
+                next_client = self.cluster.now.after(Duration::from_millis(50));
+                self.later(Duration::from_millis(50), Happening::Client);
+            }
+            if let Some(result) = done(self) {
+                return Some(result);
+            }
+            self.one_event();
+        }
+        None
+    }
+
+    fn describe(&self, ids: &BTreeSet<NodeId>) -> String {
+        let statuses = ids.iter().map(|&id| format!("{:?}", self.cluster.node(id).status()));
+        statuses.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Once a leader of this phase takes a command: the index that all must reach.
+    fn command_of_new_leader(&mut self, good: &BTreeSet<NodeId>) -> Option<LogIndex> {
+        let leads = |&id: &NodeId| self.cluster.node(id).role().0 == RoleKind::Leader;
+        let leader = good.iter().copied().find(leads)?;
+        let proposed = self.cluster.propose(leader, vec![Bytes::from_static(b"after all")]);
+        self.poll_soon(leader);
+        Some(proposed.ok()?.last.index)
+    }
+}
