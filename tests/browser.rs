@@ -35,9 +35,7 @@ fn main() -> ExitCode {
     let required = std::env::var_os("LEADERBOARD_NO_SKIP").is_some_and(|set| set == "1");
     let skipped = match &programs {
         Err(missing) if !required => {
-            eprintln!(
-                "browser tests skipped: {missing} (LEADERBOARD_NO_SKIP=1 forbids it)"
-            );
+            eprintln!("browser tests skipped: {missing} (LEADERBOARD_NO_SKIP=1 forbids it)");
             true
         }
         _ => false,
