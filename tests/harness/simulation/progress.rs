@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::{Instant, LogIndex, NodeId, RoleKind};
+use raft_core::{Instant, NodeId, Payload, RoleKind};
 
 use super::{ELECTION_TIMEOUT, Happening, Simulation};
+
+const AFTER_ALL: &[u8] = b"after all";
 
 impl Simulation {
     /// Heals one majority, leaves the rest broken for ever, and demands that it commits and applies a
@@ -37,11 +39,18 @@ impl Simulation {
         }
         self.note(|| format!("healed: {good:?}"));
         let deadline = self.cluster.now.after(ELECTION_TIMEOUT * 2 * 10);
-        let Some(goal) =
-            self.run_until(deadline, |simulation| simulation.command_of_new_leader(&good))
-        else {
-            panic!("no leader takes a command: {}", self.describe(&good));
-        };
+        let known = self.cluster.checker.committed.len();
+        let mut next_try = self.cluster.now;
+        let committed = self.run_until(deadline, |simulation| {
+            // Whoever takes itself to lead may have been deposed: asked once is not enough.
+            if next_try <= simulation.cluster.now {
+                next_try = simulation.cluster.now.after(Duration::from_millis(50));
+                simulation.propose_to_leader(&good);
+            }
+            let committed = &simulation.cluster.checker.committed[known..];
+            committed.iter().find(|entry| entry.payload == after_all()).map(|entry| entry.index)
+        });
+        let goal = committed.unwrap_or_else(|| panic!("no progress: {}", self.describe(&good)));
         let applied = |simulation: &Self, enough: usize| {
             let has = |&&id: &&NodeId| simulation.cluster.node(id).status().applied >= goal;
             (good.iter().filter(has).count() >= enough).then_some(())
@@ -78,12 +87,15 @@ impl Simulation {
         statuses.collect::<Vec<_>>().join("\n")
     }
 
-    /// Once a leader of this phase takes a command: the index that all must reach.
-    fn command_of_new_leader(&mut self, good: &BTreeSet<NodeId>) -> Option<LogIndex> {
+    /// A command that only this phase knows, to whoever leads.
+    fn propose_to_leader(&mut self, good: &BTreeSet<NodeId>) {
         let leads = |&id: &NodeId| self.cluster.node(id).role().0 == RoleKind::Leader;
-        let leader = good.iter().copied().find(leads)?;
-        let proposed = self.cluster.propose(leader, vec![Bytes::from_static(b"after all")]);
+        let Some(leader) = good.iter().copied().find(leads) else { return };
+        let _refused = self.cluster.propose(leader, vec![Bytes::from_static(AFTER_ALL)]);
         self.poll_soon(leader);
-        Some(proposed.ok()?.last.index)
     }
+}
+
+fn after_all() -> Payload {
+    Payload::Command(Bytes::from_static(AFTER_ALL))
 }
