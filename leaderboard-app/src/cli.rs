@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use raft_grpc::{Fatal, StartError};
@@ -117,7 +118,10 @@ where
         Ok(runtime) => runtime,
         Err(error) => return failed(FAILED, &format!("cannot start the runtime: {error}"), &cli),
     };
-    match runtime.block_on(run(&cli)) {
+    let ended = runtime.block_on(run(&cli));
+    // A thread that reads a long log, or hangs in a disk, must not keep the process from ending.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { exit_code, message }) => failed(exit_code, &message, &cli),
     }
@@ -156,7 +160,7 @@ impl From<NodeError> for Failure {
             NodeError::Usage(_) | NodeError::Start(StartError::Config(_)) => BAD_USAGE,
             NodeError::Start(error) if error.is_safety_refusal() => REFUSED_FOR_SAFETY,
             NodeError::Start(error) if error.is_disk_failure() => DISK_FAILURE,
-            NodeError::Fatal(Fatal::Disk(_)) => DISK_FAILURE,
+            NodeError::Fatal(Fatal::Disk(_) | Fatal::DiskHangs) => DISK_FAILURE,
             _ => FAILED,
         };
         Self { exit_code, message: error.to_string() }

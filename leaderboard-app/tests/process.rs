@@ -201,6 +201,14 @@ fn a_directory_of_another_cluster_or_node_or_in_use_is_exit_code_3() {
     let (code, stderr) = run(other);
     assert_eq!(code, Some(3), "another cluster: {stderr}");
 
+    // A list of peers that has grown would make two majorities out of one cluster.
+    let mut other = leaderboard(&["node", "--id", "1", "--http", "127.0.0.1:0", "--raft"]);
+    other.args(["127.0.0.1:0", "--peers", "1=127.0.0.1:1,2=127.0.0.1:2", "--data-dir"]);
+    other.arg(directory.path());
+    let (code, stderr) = run(other);
+    assert_eq!(code, Some(3), "other members: {stderr}");
+    assert!(stderr.contains("the members {n1}, but peers names {n1 n2}"), "{stderr}");
+
     let mut other = leaderboard(&["node", "--id", "2", "--http", "127.0.0.1:0", "--raft"]);
     other.args(["127.0.0.1:0", "--peers", "1=127.0.0.1:1,2=127.0.0.1:2", "--data-dir"]);
     other.arg(directory.path()).args(["--log-format", "json"]);

@@ -34,6 +34,9 @@ const BACKLOG_BYTES_MAX_FOR_MESSAGES: u64 = 64 << 20;
 /// How many bytes go into one call of [`Node::propose`]: it takes all or nothing.
 const PROPOSE_BYTES: u64 = 1 << 20;
 
+/// How long closing the log may take: a few syncs, and what was still queued.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How often waiters that gave up are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -297,8 +300,11 @@ impl Driver {
             apply.close();
             wal.close()
         });
-        let closed = closed.await.map_err(|_| Fatal::Bug)?;
-        end.and(closed.map_err(Fatal::Disk))
+        // A disk that does not answer must not keep the process from ending.
+        match tokio::time::timeout(CLOSE_TIMEOUT, closed).await {
+            Ok(closed) => end.and(closed.map_err(|_| Fatal::Bug)?.map_err(Fatal::Disk)),
+            Err(_) => end.and(Err(Fatal::DiskHangs)),
+        }
     }
 }
 

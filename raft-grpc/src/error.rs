@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use raft_core::Membership;
 use raft_wal::WalError;
 
 use crate::config::ConfigError;
@@ -110,6 +111,18 @@ pub enum StartError {
     /// show.
     #[error("{0}; do not delete the data directory, find out what changed it")]
     Restored(raft_core::StartError),
+    /// The directory belongs to a cluster of other members than the configuration names.
+    #[error(
+        "the data directory belongs to a cluster of the members {directory}, but peers names \
+         {configured}: the members of a cluster cannot be changed yet; name the same ones as before, or \
+         start a new cluster in new directories"
+    )]
+    OtherMembers {
+        /// Whom the log names.
+        directory: Box<Membership>,
+        /// Whom [`NodeConfig::peers`](crate::NodeConfig::peers) names.
+        configured: Box<Membership>,
+    },
     /// The Raft port cannot be bound.
     #[error("cannot listen on {address}: {source}; is another node running there?")]
     Listen {
@@ -139,7 +152,7 @@ impl StartError {
     pub fn is_safety_refusal(&self) -> bool {
         match self {
             Self::Log(error) => error.is_safety_refusal(),
-            Self::Restored(_) => true,
+            Self::Restored(_) | Self::OtherMembers { .. } => true,
             Self::Config(_) | Self::Listen { .. } | Self::Thread(_) => false,
         }
     }
@@ -149,7 +162,11 @@ impl StartError {
     pub fn is_disk_failure(&self) -> bool {
         match self {
             Self::Log(error) => error.is_disk_failure(),
-            Self::Config(_) | Self::Restored(_) | Self::Listen { .. } | Self::Thread(_) => false,
+            Self::Config(_)
+            | Self::Restored(_)
+            | Self::OtherMembers { .. }
+            | Self::Listen { .. }
+            | Self::Thread(_) => false,
         }
     }
 }
@@ -162,6 +179,11 @@ pub enum Fatal {
     /// on: a program should exit with code 4.
     #[error(transparent)]
     Disk(#[from] WalError),
+    /// The log's disk does not answer any more: the node was to stop, and could not close its log. What
+    /// was acknowledged is safe. A program should exit with code 4, by
+    /// [`std::process::exit`], as a thread may hang in the system for ever.
+    #[error("the disk of the log does not answer; the log could not be closed")]
+    DiskHangs,
     /// The state machine panicked while applying an entry. Its message is on stderr.
     #[error("the state machine panicked; so will every node that applies the same entry")]
     StateMachinePanicked,

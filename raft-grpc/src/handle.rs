@@ -122,7 +122,7 @@ impl<S: StateMachine> RaftHandle<S> {
         command: Bytes,
         timeout: Duration,
     ) -> Result<Applied, ProposeError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline_in(timeout);
         self.shared.requests.propose(command, deadline).await
     }
 
@@ -144,7 +144,7 @@ impl<S: StateMachine> RaftHandle<S> {
         consistency: Consistency,
         timeout: Duration,
     ) -> Result<ReadGuard<'_, S>, ReadError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline_in(timeout);
         let requests = &self.shared.requests;
         match consistency {
             Consistency::Linearizable => requests.read_linearizable(deadline).await?,
@@ -152,6 +152,10 @@ impl<S: StateMachine> RaftHandle<S> {
                 requests.read_at_least(index, deadline).await?;
             }
             Consistency::AtLeast(_) | Consistency::Stale => {}
+        }
+        if self.shared.machine.is_poisoned() {
+            // The state machine panicked half-way through an entry; the node is about to stop.
+            return Err(ReadError::ShuttingDown);
         }
         Ok(self.read_stale())
     }
@@ -191,4 +195,10 @@ impl<S: StateMachine> RaftHandle<S> {
         self.shared.draining.cancel();
         self.shared.stopped.cancelled().await;
     }
+}
+
+/// The moment after this time; a time without end is a year.
+fn deadline_in(timeout: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    Instant::now() + timeout.min(YEAR)
 }

@@ -18,8 +18,10 @@ use crate::queue::{Receiver, Sender, Weigh, queue};
 const COMPLETIONS_MAX: usize = 1024;
 
 /// Frames of messages from peers, each at most 4 MiB. When it is full the streams are not read, and
-/// HTTP/2 flow control stops their senders.
-const FRAMES_MAX: usize = 16;
+/// HTTP/2 flow control stops their senders. One turn takes them all: what they make the log write at
+/// once, at most six times their bytes (many tiny entries), must stay below what one write may have
+/// (`raft_wal::WalConfig::write_bytes_max`).
+const FRAMES_MAX: usize = 8;
 
 /// Proposals at the door. When it is full they are refused as busy.
 const PROPOSALS_MAX: usize = 8192;

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use raft_core::{LogIndex, Membership, Node};
+use raft_core::{LogIndex, Membership, Node, Payload, Restored};
 use raft_wal::{Completion, OpenError, Opened, Wal, WalConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -112,6 +112,7 @@ async fn launch<S: StateMachine>(
     let Opened { wal, restored, identity, report } = opened;
     tracing::info!(node = %config.id, dir = %config.data_dir.display(), "recovered: {report:?}");
     let base = restored.base;
+    check_members(&config, &restored)?;
     let node = Node::new(config.raft(random()), restored, clock.now())?;
     let (local_addr, listener) = listen(&config, bound)
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
@@ -157,18 +158,38 @@ async fn launch<S: StateMachine>(
     Ok((RaftHandle::new(shared), NodeTask { life }))
 }
 
+/// A log knows the members of its cluster, and so do the others: a list of peers that says something
+/// else would make two majorities out of one cluster.
+fn check_members(config: &NodeConfig, restored: &Restored) -> Result<(), StartError> {
+    let latest = restored.entries.iter().rev().find_map(|entry| match &entry.payload {
+        Payload::Membership(membership) => Some(membership),
+        Payload::Noop | Payload::Command(_) => None,
+    });
+    let directory = latest.unwrap_or(&restored.membership);
+    let configured = configured_members(config)?;
+    if directory.nodes().eq(configured.nodes()) {
+        return Ok(());
+    }
+    let (directory, configured) = (Box::new(directory.clone()), Box::new(configured));
+    Err(StartError::OtherMembers { directory, configured })
+}
+
+fn configured_members(config: &NodeConfig) -> Result<Membership, StartError> {
+    let members = Membership::new(config.peers.keys().copied());
+    Ok(members.map_err(|_| ConfigError {
+        field: "peers",
+        value: "{}".into(),
+        rule: "must name every member, this node included",
+    })?)
+}
+
 /// Opens the log, whose receipts go into the inbox. Recovery reads it all, so it gets a thread.
 async fn open_log(
     config: &NodeConfig,
     open: OpenLog,
     completions: mpsc::Sender<Completion>,
 ) -> Result<Opened, StartError> {
-    let members = config.peers.keys().copied();
-    let membership = Membership::new(members).map_err(|_| ConfigError {
-        field: "peers",
-        value: "{}".into(),
-        rule: "must name every member, this node included",
-    })?;
+    let membership = configured_members(config)?;
     let mut wal = WalConfig::new(&config.data_dir, &config.cluster, config.id, membership);
     wal.segment_bytes = config.segment_bytes;
     let on_completion = Box::new(move |completion| {

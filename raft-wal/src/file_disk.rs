@@ -34,6 +34,8 @@ impl FileDisk {
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         let failed = |doing| DiskError::of(doing, &dir.display().to_string());
         create_durably(dir).map_err(failed("create"))?;
+        // Whoever made it may have been interrupted before its name was durable.
+        sync_parent(dir).map_err(failed("sync the parent of"))?;
         let directory = File::open(dir).map_err(failed("open"))?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -52,17 +54,25 @@ fn create_durably(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
-    let parent = match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    create_durably(parent)?;
+    create_durably(parent_of(dir))?;
     match fs::create_dir(dir) {
         // Somebody else may create it at the same time; the lock decides whose it is.
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    File::open(parent)?.sync_all()
+    sync_parent(dir)
+}
+
+fn parent_of(dir: &Path) -> &Path {
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => dir, // The root is its own parent.
+    }
+}
+
+fn sync_parent(dir: &Path) -> io::Result<()> {
+    File::open(parent_of(dir))?.sync_all()
 }
 
 impl Disk for FileDisk {

@@ -160,9 +160,16 @@ fn checksum(copy: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, &copy[AT_CRC + 4..])
 }
 
-/// Removes what an interrupted run left behind; only after the directory proved to be ours.
+/// Is this the name of a file that we write before it gets its real name?
+fn is_temporary(name: &str) -> bool {
+    let number = name.strip_prefix("spare-").and_then(|rest| rest.strip_suffix(".tmp"));
+    name == TEMPORARY_FILE || number.is_some_and(|number| number.parse::<u64>().is_ok())
+}
+
+/// Removes what an interrupted run of ours left behind, and nothing else: the directory may hold files
+/// of others.
 pub(crate) fn remove_temporary_files(disk: &dyn Disk, names: &[String]) -> Result<(), DiskError> {
-    let mut temporary = names.iter().filter(|name| name.ends_with(".tmp")).peekable();
+    let mut temporary = names.iter().filter(|name| is_temporary(name)).peekable();
     if temporary.peek().is_none() {
         return Ok(());
     }

@@ -192,7 +192,9 @@ fn a_full_disk_is_an_error_and_room_makes_it_good() {
 fn the_directory_of_another_node_is_refused_by_name_and_left_alone() {
     let disk = SimDisk::new(6);
     open(&disk).unwrap().log.close().unwrap();
-    disk.put("leftover.tmp", vec![1]);
+    // One of ours that an interrupted run left, and one that is somebody else's.
+    disk.put("spare-7.tmp", vec![1]);
+    disk.put("thesis.tmp", vec![1]);
     let before = disk.names();
     for foreign in [
         WalConfig { node: node(2), ..config() },
@@ -205,7 +207,8 @@ fn the_directory_of_another_node_is_refused_by_name_and_left_alone() {
     }
     assert_eq!(disk.names(), before);
     open(&disk).unwrap();
-    assert!(!disk.names().contains(&"leftover.tmp".to_owned()));
+    assert!(!disk.names().contains(&"spare-7.tmp".to_owned()));
+    assert!(disk.names().contains(&"thesis.tmp".to_owned()));
 }
 
 #[test]

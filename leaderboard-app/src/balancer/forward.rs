@@ -282,9 +282,10 @@ impl History {
 
 /// Whether an answer holds for the earlier tries of the same write too. What a node decides by the
 /// request and the replicated state it decides for the key, however often it was sent; that it
-/// is busy or broken it says for this try only.
+/// is busy or broken, or did not get the body in time, it says for this try only.
 fn speaks_for_all_tries(status: StatusCode) -> bool {
-    !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS
+    let of_this_try = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT];
+    !status.is_server_error() && !of_this_try.contains(&status)
 }
 
 /// The request as one node gets it.

@@ -203,7 +203,7 @@ impl Problem {
     }
 
     /// Nobody here knows whether it happened.
-    fn unknown(code: Code, why: &str, has_key: bool) -> Self {
+    pub(super) fn unknown(code: Code, why: &str, has_key: bool) -> Self {
         let (retry, advice) = if has_key {
             (Retry::SameKeyOnly, "send it again with the same Idempotency-Key")
         } else {

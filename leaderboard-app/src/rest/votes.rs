@@ -118,11 +118,12 @@ fn refused(player: &Player, why: Outcome, position: LogPosition, replayed: bool)
                 .to_owned(),
         ),
         Outcome::UnknownBoard => (Code::Internal, "The board does not exist.".to_owned()),
-        Outcome::Unreadable | Outcome::Added(_) => (
-            Code::Internal,
-            "The command was not understood when it was applied; the nodes run different versions."
-                .to_owned(),
-        ),
+        Outcome::Unreadable | Outcome::Added(_) => {
+            // Nodes of a newer version may have understood it.
+            let why = "This node does not understand the command that it was sent: the nodes run \
+                       different versions. Upgrade them all";
+            return Problem::unknown(Code::Internal, why, false).decided_at(position, replayed);
+        }
     };
     Problem::refused(code, detail).decided_at(position, replayed)
 }

@@ -185,6 +185,7 @@ impl Node {
                 return; // Asked again while its round is under way.
             }
             Role::Leader(leader) if leader.reads.len() < max => {
+                leader.forget_other_question(from);
                 return leader.reads.push_back(WaitingRead { asker, question: None });
             }
             Role::Leader(_) => Ignored::Busy,
@@ -212,6 +213,20 @@ impl Node {
         let answered = reads.asked.take().map_or(Vec::new(), |asked| asked.reads);
         for id in answered {
             self.answer_read(Asker::Here(id), index.ok_or(ReadRefused::LeadershipLost));
+        }
+    }
+}
+
+impl Leader {
+    /// A follower has one question at a time: when it asks another, it waits no longer for the one
+    /// before. So what waits here is bounded, whatever a peer asks.
+    fn forget_other_question(&mut self, follower: NodeId) {
+        let is_its = |read: &WaitingRead| match read.asker {
+            Asker::Follower { id, .. } => id == follower,
+            Asker::Here(_) => false,
+        };
+        if let Some(place) = self.reads.iter().position(is_its) {
+            self.reads.remove(place);
         }
     }
 }
