@@ -232,7 +232,10 @@ impl Node {
     #[must_use]
     pub fn deadline(&self) -> Instant {
         match &self.role {
-            Role::Leader(leader) => leader.heartbeat_due.min(self.quorum_deadline(leader)),
+            Role::Leader(leader) => {
+                let gives_up = self.quorum_deadline(leader).min(self.disk_deadline());
+                leader.heartbeat_due.min(gives_up)
+            }
             Role::Follower(follower) => self.election_timer().min(follower.reads.retry_due()),
             Role::PreCandidate(_) | Role::Candidate(_) => self.election_timer(),
         }
@@ -350,6 +353,8 @@ impl Node {
             Role::Leader(leader) => {
                 if self.now >= self.quorum_deadline(leader) {
                     self.step_down_without_quorum();
+                } else if self.now >= self.disk_deadline() {
+                    self.step_down_with_hanging_disk();
                 } else if self.now >= leader.heartbeat_due {
                     self.heartbeat();
                 }

@@ -161,6 +161,12 @@ pub enum Event {
         /// The term that it led.
         term: Term,
     },
+    /// A leader gave up because its disk has not finished in an election timeout what the others have
+    /// on theirs.
+    DiskHangs {
+        /// The term that it led.
+        term: Term,
+    },
     /// The members of the cluster are now these.
     MembershipChanged {
         /// The index of the entry that says so.

@@ -327,6 +327,9 @@ fn tell(node: NodeId, event: &Event, nonsense: &Throttle) {
         Event::QuorumLost { term } => {
             tracing::warn!(%node, "gives up term {term}: it hears from no majority any more");
         }
+        Event::DiskHangs { term } => {
+            tracing::warn!(%node, "gives up term {term}: its disk is much slower than the others'");
+        }
         Event::MembershipChanged { index, membership } => {
             tracing::info!(%node, "the members are {membership} as of index {index}");
         }

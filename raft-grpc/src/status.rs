@@ -101,7 +101,11 @@ impl Publisher {
                 });
                 self.is_urgent = true;
             }
-            Event::QuorumLost { .. } | Event::MembershipChanged { .. } => self.is_urgent = true,
+            Event::QuorumLost { .. }
+            | Event::DiskHangs { .. }
+            | Event::MembershipChanged { .. } => {
+                self.is_urgent = true;
+            }
             _ => {}
         }
     }

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use super::Node;
 use super::role::{Follower, Role};
 use crate::entry::Entry;
-use crate::output::{Fate, ProposalOutcome};
-use crate::types::{LogIndex, LogPosition};
+use crate::output::{Event, Fate, ProposalOutcome};
+use crate::types::{Instant, LogIndex, LogPosition};
 
 impl Node {
     /// A leader commits what a majority holds durably, if it is of its own term: an entry of an earlier
@@ -26,6 +26,24 @@ impl Node {
         if held > self.commit_index && self.log.term_at(held) == Some(self.hard_state.term) {
             self.set_commit_index(held);
         }
+    }
+
+    /// When a leader has to give up because its disk hangs: an election timeout after it was given
+    /// what the others have had on their disks long since. If theirs are no better, it stays.
+    pub(super) fn disk_deadline(&self) -> Instant {
+        match self.outbox.oldest_write() {
+            Some((since, index)) if index <= self.commit_index => {
+                since.after(self.config.election_timeout)
+            }
+            _ => Instant::FAR_FUTURE,
+        }
+    }
+
+    /// A leader that cannot write stops the whole cluster sooner or later; any other can do better.
+    pub(super) fn step_down_with_hanging_disk(&mut self) {
+        let term = self.hard_state.term;
+        self.events.push(Event::DiskHangs { term });
+        self.become_follower(term);
     }
 
     /// A follower commits what the leader has committed, as far as it is known to have it (§5.3).

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::Node;
 use crate::message::Envelope;
 use crate::output::Ignored;
-use crate::types::LogIndex;
+use crate::types::{Instant, LogIndex};
 use crate::write::{HardState, LogMark, Receipt, Ticket, Write};
 
 /// So many messages wait for the disk at the most; then the oldest are lost, as any message may be.
@@ -40,6 +40,8 @@ struct WriteInFlight {
     /// The log as it is now will be durable up to here. Lowered by every truncation, so that the
     /// receipt of an overwritten suffix does not count for what came in its place.
     covers: LogIndex,
+    /// When it was handed out.
+    since: Instant,
     /// The receipt has come, before one of an earlier write.
     arrived: bool,
 }
@@ -75,6 +77,11 @@ impl Outbox {
             let too_many = self.messages.len().saturating_sub(WAITING_MESSAGES_MAX);
             self.messages.drain(..too_many);
         }
+    }
+
+    /// The write that has waited for the disk longest: since when, and up to where in the log.
+    pub(super) fn oldest_write(&self) -> Option<(Instant, LogIndex)> {
+        self.writes.front().map(|write| (write.since, write.mark.index))
     }
 
     /// The log was truncated: what is on its way to the disk counts only up to before `from`.
@@ -121,6 +128,7 @@ impl Node {
             mark,
             hard_state: self.hard_state,
             covers: mark.index,
+            since: self.now,
             arrived: false,
         });
         let ticket = Ticket { life: Some(outbox.life), number: outbox.last_number, mark };

@@ -187,14 +187,21 @@ impl Node {
         Campaign { ballot: Ballot { kind, campaign }, granted: Vec::new() }
     }
 
+    /// Has a write waited for an election timeout? This node could promise nothing as a leader.
+    fn disk_hangs(&self) -> bool {
+        let oldest = self.outbox.oldest_write();
+        oldest.is_some_and(|(since, _)| self.now.since(since) >= self.config.election_timeout)
+    }
+
     pub(super) fn reset_election_timer(&mut self) {
         let timeout = self.random.between_once_and_twice(self.config.election_timeout);
         self.election_deadline = self.now.after(timeout);
     }
 
-    /// When this node campaigns: never, unless it has a vote itself and there is a term left.
+    /// When this node campaigns: never, unless it has a vote itself and there is a term left, and not
+    /// while its disk hangs.
     pub(super) fn election_timer(&self) -> Instant {
-        let may_campaign = self.hard_state.term < super::TERM_MAX;
+        let may_campaign = self.hard_state.term < super::TERM_MAX && !self.disk_hangs();
         if may_campaign && self.membership().is_voter(self.config.id) {
             self.election_deadline
         } else {

@@ -35,6 +35,7 @@ pub fn event(id: NodeId, event: &Event) -> String {
         }
         Event::Role { role, term, leader: _ } => format!("{id}@{term} {role}"),
         Event::QuorumLost { term } => format!("{id}@{term} hears from no majority"),
+        Event::DiskHangs { term } => format!("{id}@{term} gives up: its disk hangs"),
         Event::MembershipChanged { index, membership } => {
             format!("{id} has the members {membership} as of {index}")
         }
