@@ -8,9 +8,10 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::select;
 use raft_core::{
-    AppendOutcome, Ballot, BallotKind, Config, Entry, Envelope, GroupId, HardState, Input, Instant,
-    LogIndex, LogPosition, Membership, Message, Node, NodeId, Output, Payload, QuestionId, Receipt,
-    Restored, RoleKind, Round, Term, Timestamp, Write,
+    AppendOutcome, Ballot, BallotKind, ChunkOrder, Config, Consistency, Entry, Envelope, GroupId,
+    HardState, Incarnation, Incoming, Input, Instant, LogBase, LogIndex, LogPosition, Membership,
+    Message, Node, NodeId, Output, Payload, Promotion, QuestionId, Receipt, Restored, RoleKind,
+    Round, Snapshot, SnapshotId, Term, Timestamp, Write,
 };
 
 const SEED: u64 = 1;
@@ -27,7 +28,19 @@ enum Step {
     Deadline,
     Applied(u64),
     Propose(Vec<u8>),
-    Read,
+    Read(Consistency),
+    Change(Membership, Option<u64>),
+    Transfer(Option<NodeId>),
+    /// The state machine's snapshot as of what is applied is in the storage.
+    Cut,
+    /// A snapshot that has nothing to do with this node is said to be in the storage.
+    ForeignCut(Snapshot),
+    /// The first open order for a chunk is carried out, with so many bytes.
+    ChunkRead(Option<u8>),
+    ForeignChunkRead(SnapshotId, u64),
+    /// The storage has this much, in quarters, of the snapshot that is on its way.
+    Held(u64),
+    ForeignHeld(SnapshotId, u64),
     Poll,
     /// The write at this place is done, whatever is before it.
     Written(usize),
@@ -97,13 +110,67 @@ fn entries(prev: LogPosition) -> impl Strategy<Value = Vec<Entry>> {
     })
 }
 
+fn target() -> impl Strategy<Value = Membership> {
+    let list = || proptest::collection::vec(1..5u64, 0..4);
+    (1..5u64, list(), list(), list()).prop_map(|(one, voters, outgoing, learners)| {
+        let voters: Vec<_> = voters.into_iter().chain([one]).collect();
+        let learners = learners.into_iter().filter(|id| !voters.contains(id)).map(n);
+        let outgoing = if one == 1 { outgoing } else { Vec::new() };
+        Membership::from_parts(voters.iter().copied().map(n), outgoing.into_iter().map(n), learners)
+            .expect("voters, and no learner who votes")
+    })
+}
+
+fn snapshot() -> impl Strategy<Value = Snapshot> {
+    (position(), target(), number(), number(), 0..3u128).prop_map(
+        |(position, membership, membership_index, length, digest)| Snapshot {
+            base: LogBase {
+                position,
+                timestamp: Timestamp(0),
+                membership,
+                membership_index: LogIndex(membership_index),
+            },
+            length,
+            digest,
+        },
+    )
+}
+
+/// Few enough that a chunk fits the snapshot that is on its way now and then.
+fn offered() -> Snapshot {
+    Snapshot {
+        base: LogBase {
+            position: LogPosition::new(Term(0), LogIndex(9)),
+            ..LogBase::initial(members([n(1), n(2)], [n(3)]))
+        },
+        length: 4,
+        digest: 1,
+    }
+}
+
+fn snapshots() -> impl Strategy<Value = Snapshot> {
+    prop_oneof![3 => Just(offered()), 1 => snapshot()]
+}
+
+fn chunk() -> impl Strategy<Value = Option<Bytes>> {
+    proptest::option::weighted(0.9, (0..6usize).prop_map(|length| Bytes::from(vec![0; length])))
+}
+
+fn consistency() -> impl Strategy<Value = Consistency> {
+    prop_oneof![
+        Just(Consistency::Linearizable),
+        Just(Consistency::Lease),
+        number().prop_map(|index| Consistency::AtLeast(LogIndex(index))),
+    ]
+}
+
 fn message() -> impl Strategy<Value = Message> {
     let question = || {
         (prop_oneof![3 => Just(SEED), 1 => number()], 0..8u64)
             .prop_map(|(life, number)| QuestionId { life, number })
     };
     let ballot = move || {
-        let kind = select(vec![BallotKind::PreVote, BallotKind::Vote]);
+        let kind = select(vec![BallotKind::PreVote, BallotKind::Vote, BallotKind::Transfer]);
         (kind, question()).prop_map(|(kind, campaign)| Ballot { kind, campaign })
     };
     let accepted = (number(), proptest::option::of(number()));
@@ -126,7 +193,16 @@ fn message() -> impl Strategy<Value = Message> {
         6 => append,
         4 => (number().prop_map(Round), prop_oneof![accepted, refused])
             .prop_map(|(round, outcome)| Message::AppendEntriesReply { round, outcome }),
-        1 => question().prop_map(|ticket| Message::ReadIndex { ticket }),
+        1 => (question(), any::<bool>())
+            .prop_map(|(ticket, lease)| Message::ReadIndex { ticket, lease }),
+        2 => snapshots().prop_map(|snapshot| Message::InstallSnapshot { snapshot }),
+        1 => (snapshots(), number()).prop_map(|(snapshot, offset)| {
+            Message::SnapshotRequest { snapshot: snapshot.id(), offset }
+        }),
+        1 => (snapshots(), number(), chunk()).prop_map(|(snapshot, offset, bytes)| {
+            Message::SnapshotChunk { snapshot: snapshot.id(), offset, bytes }
+        }),
+        1 => Just(Message::TimeoutNow),
         1 => (question(), proptest::option::of(number())).prop_map(|(ticket, index)| {
             Message::ReadIndexReply { ticket, index: index.map(LogIndex) }
         }),
@@ -136,9 +212,17 @@ fn message() -> impl Strategy<Value = Message> {
 fn envelope() -> impl Strategy<Value = Envelope> {
     let group = prop_oneof![20 => Just(0), 1 => number()].prop_map(GroupId);
     let to = prop_oneof![20 => Just(n(1)), 1 => node_id()];
-    (group, node_id(), to, number(), message()).prop_map(|(group, from, to, term, message)| {
-        Envelope { group, from, to, term: Term(term), message }
-    })
+    let incarnation = prop_oneof![20 => Just(0), 1 => number()].prop_map(Incarnation);
+    (group, node_id(), to, number(), incarnation, message()).prop_map(
+        |(group, from, to, term, incarnation, message)| Envelope {
+            group,
+            from,
+            to,
+            term: Term(term),
+            incarnation,
+            message,
+        },
+    )
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -149,7 +233,18 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Deadline),
         1 => number().prop_map(Step::Applied),
         2 => proptest::collection::vec(0..100u8, 0..4).prop_map(Step::Propose),
-        2 => Just(Step::Read),
+        2 => consistency().prop_map(Step::Read),
+        1 => (target(), proptest::option::of(number()))
+            .prop_map(|(target, expected)| Step::Change(target, expected)),
+        1 => proptest::option::of(node_id()).prop_map(Step::Transfer),
+        2 => Just(Step::Cut),
+        1 => snapshots().prop_map(Step::ForeignCut),
+        2 => proptest::option::of(0..4u8).prop_map(Step::ChunkRead),
+        1 => (snapshots(), number())
+            .prop_map(|(snapshot, offset)| Step::ForeignChunkRead(snapshot.id(), offset)),
+        3 => (0..5u64).prop_map(Step::Held),
+        1 => (snapshots(), number())
+            .prop_map(|(snapshot, bytes)| Step::ForeignHeld(snapshot.id(), bytes)),
         4 => Just(Step::Poll),
         4 => (0..3usize).prop_map(Step::Written),
         1 => Just(Step::ForeignReceipt),
@@ -159,10 +254,15 @@ fn step() -> impl Strategy<Value = Step> {
 /// What storage restored: a base, and a log of terms that rise by 0 or 1.
 fn restored() -> impl Strategy<Value = Restored> {
     let base = select(vec![LogPosition::default(), LogPosition::new(Term(1), LogIndex(2))]);
-    (base, proptest::collection::vec(0..2u64, 0..5), 0..2u64).prop_map(|(base, rises, ahead)| {
+    let rises = proptest::collection::vec(0..2u64, 0..5);
+    (base, rises, 0..2u64, any::<bool>()).prop_map(|(position, rises, ahead, repaired)| {
         let membership = members((1..=3).map(n), []);
-        let mut restored = Restored { base, ..Restored::empty(membership) };
-        let mut last = base;
+        let base = LogBase { position, ..LogBase::initial(membership.clone()) };
+        let mut restored = Restored { base: base.clone(), ..Restored::empty(membership) };
+        if position.index > LogIndex(0) {
+            restored.snapshot = Some(Snapshot { base, length: 3, digest: 0 });
+        }
+        let mut last = position;
         for rise in rises {
             last = LogPosition::new(Term(last.term.0 + rise), last.index.next());
             let LogPosition { term, index } = last;
@@ -170,6 +270,10 @@ fn restored() -> impl Strategy<Value = Restored> {
             restored.entries.push(Entry { index, term, timestamp, payload });
         }
         restored.hard_state = HardState { term: Term(last.term.0 + ahead), voted_for: None };
+        if repaired {
+            restored.incarnation = Incarnation(1);
+            restored.lost = LogPosition::new(restored.hard_state.term, last.index);
+        }
         restored
     })
 }
@@ -179,12 +283,14 @@ struct Driven {
     node: Node,
     now: Instant,
     writes: Vec<Write>,
+    orders: Vec<ChunkOrder>,
+    coming: Option<SnapshotId>,
     output: Output,
 }
 
 impl Driven {
     fn step(&mut self, step: Step) {
-        let Self { node, now, writes, output } = self;
+        let Self { node, now, writes, orders, coming, output } = self;
         match step {
             Step::Message(envelope) => node.step(*now, Input::Message(envelope)),
             Step::Timely(envelope) => {
@@ -202,15 +308,46 @@ impl Driven {
                     sizes.iter().map(|&size| Bytes::from(vec![0; size.into()])).collect();
                 let _refused_or_not = node.propose(*now, Timestamp(0), commands);
             }
-            Step::Read => drop(node.read(*now)),
+            Step::Read(consistency) => drop(node.read(*now, consistency)),
+            Step::Change(target, expected) => {
+                drop(node.change_membership(*now, Timestamp(0), &target, expected.map(LogIndex)));
+            }
+            Step::Transfer(to) => drop(node.transfer_leadership(*now, to)),
+            Step::Cut => {
+                if let Some(base) = node.snapshot_base(node.status().applied) {
+                    node.step(*now, Input::SnapshotCut(Snapshot { base, length: 3, digest: 0 }));
+                }
+            }
+            Step::ForeignCut(snapshot) => node.step(*now, Input::SnapshotCut(snapshot)),
+            Step::ChunkRead(length) => {
+                if let Some(order) = orders.pop() {
+                    let bytes = length.map(|length| Bytes::from(vec![0; length.into()]));
+                    node.step(*now, Input::ChunkRead { order, bytes });
+                }
+            }
+            Step::ForeignChunkRead(snapshot, offset) => {
+                let order = ChunkOrder { to: n(2), snapshot, offset, bytes_max: 1 };
+                node.step(*now, Input::ChunkRead { order, bytes: None });
+            }
+            Step::Held(quarters) => {
+                if let Some(snapshot) = *coming {
+                    let bytes = snapshot.length / 4 * quarters;
+                    node.step(*now, Input::SnapshotHeld { snapshot, bytes });
+                }
+            }
+            Step::ForeignHeld(snapshot, bytes) => {
+                node.step(*now, Input::SnapshotHeld { snapshot, bytes });
+            }
             Step::Poll => {
                 node.poll(output);
                 writes.extend(output.write.take());
-                output.messages.clear();
-                output.committed.clear();
-                output.reads.clear();
-                output.proposals.clear();
-                output.events.clear();
+                orders.append(&mut output.chunks);
+                for incoming in output.incoming.drain(..) {
+                    if let Incoming::Begin(snapshot) = incoming {
+                        *coming = Some(snapshot.id());
+                    }
+                }
+                *output = Output::default();
             }
             Step::Written(place) if place < writes.len() => {
                 let receipt = writes.remove(place).into_receipt();
@@ -233,6 +370,7 @@ fn election() -> Vec<Step> {
             from: n(2),
             to: n(1),
             term: Term(0),
+            incarnation: Incarnation(0),
             message: Message::RequestVoteReply { ballot, granted: true },
         })
     };
@@ -252,7 +390,7 @@ proptest! {
     fn nothing_that_arrives_breaks_a_node(
         restored in restored(),
         steps in proptest::collection::vec(step(), 1..30),
-        (tight, leads) in any::<(bool, bool)>(),
+        (tight, leads, lease, promotes) in any::<(bool, bool, bool, bool)>(),
     ) {
         let mut config = Config::new(n(1), SEED);
         if tight {
@@ -261,10 +399,22 @@ proptest! {
             config.uncommitted_bytes_max = 100;
             config.unapplied_bytes_max = 1;
             config.waiting_reads_max = 2;
+            config.snapshot_after_bytes = 1;
+            config.trailing_bytes_max = 0;
+            config.snapshot_chunk_bytes_max = 1;
         }
+        config.lease_clock_drift_ppm = lease.then_some(1000);
+        config.promotion = if promotes { Promotion::WhenCaughtUp } else { Promotion::Manual };
+        let leads = leads && restored.lost == LogPosition::ZERO;
         let node = Node::new(config, restored, Instant::default()).unwrap();
-        let (writes, output) = (Vec::new(), Output::default());
-        let mut driven = Driven { node, now: Instant::default(), writes, output };
+        let mut driven = Driven {
+            node,
+            now: Instant::default(),
+            writes: Vec::new(),
+            orders: Vec::new(),
+            coming: None,
+            output: Output::default(),
+        };
         if leads {
             election().into_iter().for_each(|step| driven.step(step));
             prop_assert_eq!(driven.node.role().0, RoleKind::Leader);

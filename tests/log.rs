@@ -11,9 +11,9 @@ use bytes::Bytes;
 use harness::cluster::{Cluster, n};
 use proptest::prelude::*;
 use raft_core::{
-    AppendOutcome, Config, Entry, Envelope, GroupId, HardState, Input, Instant, LogIndex,
-    LogPosition, Membership, Message, Node, NodeId, Output, Payload, Restored, RoleKind, Round,
-    Term, Timestamp,
+    AppendOutcome, Config, Entry, Envelope, GroupId, HardState, Incarnation, Input, Instant,
+    LogIndex, LogPosition, Membership, Message, Node, NodeId, Output, Payload, Restored, RoleKind,
+    Round, Term, Timestamp,
 };
 
 /// Two logs that can exist in one cluster: alike up to the fork, of different terms behind it.
@@ -185,7 +185,7 @@ proptest! {
             let (before, entries) = (&fork.leader[..range.start], &fork.leader[range]);
             let prev = before.last().map_or(LogPosition::default(), Entry::position);
             let outcomes = follower.receive(Envelope {
-                group: GroupId(0), from: n(2), to: n(1), term: fork.term,
+                group: GroupId(0), from: n(2), to: n(1), term: fork.term, incarnation: Incarnation(0),
                 message: Message::AppendEntries {
                     prev,
                     entries: entries.to_vec(),

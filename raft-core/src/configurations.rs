@@ -15,13 +15,14 @@ pub(crate) struct Configurations {
 }
 
 impl Configurations {
-    /// The membership as of `base`, and those of the entries after it.
+    /// The membership before the log, which the entry at `index` brought, and those of the entries in
+    /// the log.
     pub(crate) fn new<'a>(
-        base: LogIndex,
+        index: LogIndex,
         membership: Membership,
         entries: impl IntoIterator<Item = &'a Entry>,
     ) -> Self {
-        let mut configurations = Self { stack: vec![(base, membership)] };
+        let mut configurations = Self { stack: vec![(index, membership)] };
         for entry in entries {
             configurations.append(entry);
         }
@@ -31,6 +32,18 @@ impl Configurations {
     /// The membership in effect.
     pub(crate) fn current(&self) -> &Membership {
         &self.stack[self.stack.len() - 1].1
+    }
+
+    /// The index that the membership in effect comes from.
+    pub(crate) fn current_index(&self) -> LogIndex {
+        self.stack[self.stack.len() - 1].0
+    }
+
+    /// The membership as of `index`, at or after the log's base, and the index it comes from.
+    pub(crate) fn as_of(&self, index: LogIndex) -> (LogIndex, &Membership) {
+        let count = self.stack.partition_point(|(from, _)| *from <= index).max(1);
+        let (from, membership) = &self.stack[count - 1];
+        (*from, membership)
     }
 
     /// Notes an appended entry; true if it changed the membership.
@@ -52,8 +65,9 @@ impl Configurations {
         changed
     }
 
-    /// The index that the membership in effect comes from.
-    pub(crate) fn current_index(&self) -> LogIndex {
-        self.stack[self.stack.len() - 1].0
+    /// Forgets what was replaced at or before `index`: the log begins behind it now.
+    pub(crate) fn compact(&mut self, index: LogIndex) {
+        let replaced = self.stack.partition_point(|(from, _)| *from <= index).saturating_sub(1);
+        self.stack.drain(..replaced);
     }
 }

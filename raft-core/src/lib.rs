@@ -90,6 +90,7 @@ extern crate alloc;
 mod config;
 mod configurations;
 mod entry;
+mod event;
 mod input;
 mod log;
 mod membership;
@@ -98,18 +99,24 @@ mod node;
 mod output;
 mod progress;
 mod random;
+mod refusal;
+mod snapshot;
+mod status;
 mod types;
 mod write;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Promotion};
 pub use entry::{ENTRY_OVERHEAD_BYTES, Entry, Payload};
+pub use event::{Event, Ignored, VoteRefusal};
 pub use input::Input;
 pub use membership::{Membership, MembershipError, SMALL_CLUSTER};
 pub use message::{AppendOutcome, Ballot, BallotKind, Envelope, Message, QuestionId, Round};
 pub use node::{Node, StartError};
 pub use output::{
-    Event, Fate, Ignored, Output, PeerStatus, ProposalOutcome, ProposeRefusal, ProposeRefused,
-    Proposed, ReadId, ReadOutcome, ReadRefused, RoleKind, Status,
+    ChangeOutcome, Consistency, Fate, Output, ProposalOutcome, Proposed, ReadId, ReadOutcome,
 };
-pub use types::{GroupId, Instant, LogIndex, LogPosition, NodeId, Term, Timestamp};
+pub use refusal::{ChangeRefusal, ProposeRefusal, ProposeRefused, ReadRefused, TransferRefusal};
+pub use snapshot::{ChunkOrder, Incoming, LogBase, Snapshot, SnapshotId};
+pub use status::{PeerPace, PeerStatus, RoleKind, Status};
+pub use types::{GroupId, Incarnation, Instant, LogIndex, LogPosition, NodeId, Term, Timestamp};
 pub use write::{HardState, LogMark, Receipt, Restored, Write};

@@ -96,6 +96,14 @@ impl Log {
         self.get(index).map(|entry| entry.term)
     }
 
+    /// The timestamp of the entry at `index`; known from the base to the last.
+    pub(crate) fn timestamp_at(&self, index: LogIndex) -> Option<Timestamp> {
+        if index == self.base.index {
+            return Some(self.base_timestamp);
+        }
+        self.get(index).map(|entry| entry.timestamp)
+    }
+
     /// Does the log contain this very entry?
     pub(crate) fn contains(&self, position: LogPosition) -> bool {
         self.term_at(position.index) == Some(position.term)
@@ -142,6 +150,41 @@ impl Log {
         self.durable = self.durable.min(from.prev());
     }
 
+    /// Forgets the entries up to `to`, which the disk has and a snapshot contains (§7).
+    pub(crate) fn compact(&mut self, to: LogIndex) {
+        debug_assert!(to <= self.durable, "only what is durable can be compacted");
+        let Some(entry) = self.get(to) else { return };
+        let (base, timestamp) = (entry.position(), entry.timestamp);
+        self.base_end = self.bytes_through(to);
+        let count = (to.0 - self.base.index.0) as usize;
+        self.entries.drain(..count);
+        self.ends.drain(..count);
+        self.base = base;
+        self.base_timestamp = timestamp;
+    }
+
+    /// A snapshot takes the place of everything (§7). What was durable of the log before stays so up to
+    /// `agreed`: either that log or the snapshot will be found after a crash.
+    pub(crate) fn reset(&mut self, base: LogPosition, timestamp: Timestamp, agreed: LogIndex) {
+        debug_assert!(base.index >= self.last().index || !self.contains(base));
+        self.base_end = self.bytes_through(self.last().index);
+        self.entries.clear();
+        self.ends.clear();
+        self.base = base;
+        self.base_timestamp = timestamp;
+        self.written = base.index;
+        self.truncated = None;
+        self.durable = self.durable.min(agreed);
+    }
+
+    /// The last index of the entries from the base on that can go, so that those up to `to` that stay
+    /// have at most `bytes_max` bytes.
+    pub(crate) fn trailing_from(&self, to: LogIndex, bytes_max: u64) -> LogIndex {
+        let limit = self.bytes_through(to).saturating_sub(bytes_max);
+        let gone = self.ends.partition_point(|&end| end <= limit);
+        LogIndex(self.base.index.0 + gone as u64).min(to)
+    }
+
     /// What the disk has not been given yet: the truncation first, then the entries.
     pub(crate) fn take_unwritten(&mut self) -> (Option<LogIndex>, Vec<Entry>) {
         let last = self.last().index;
@@ -171,8 +214,9 @@ impl Log {
         let start = self.slot(from).unwrap_or(self.entries.len());
         let limit = self.bytes_through(from.prev()).saturating_add(bytes_max);
         let fitting = self.ends.partition_point(|&end| end <= limit).max(start.saturating_add(1));
-        let wanted = self.slot(to).map_or(self.entries.len(), |slot| slot + 1);
-        self.entries.range(start..fitting.min(wanted).max(start))
+        let wanted = usize::try_from(to.0.saturating_sub(self.base.index.0)).unwrap_or(usize::MAX);
+        let end = fitting.min(wanted).min(self.entries.len());
+        self.entries.range(start..end.max(start))
     }
 
     /// Bytes of the entries after `from` up to `to`.
@@ -198,6 +242,7 @@ impl Log {
         let last = self.last().index;
         assert!(self.durable <= self.written, "durable {} written {}", self.durable, self.written);
         assert!(self.written <= last, "written {} last {last}", self.written);
+        assert!(self.written >= self.base.index, "written {} base {}", self.written, self.base);
         assert_eq!(self.entries.len(), self.ends.len());
         assert_eq!(self.base.index.0 + self.entries.len() as u64, last.0, "indexes have a gap");
     }

@@ -10,7 +10,8 @@ use crate::types::NodeId;
 
 /// The members of a cluster as of one log index.
 ///
-/// Invariants: `voters` is never empty; each list is sorted and without repeats; no learner votes.
+/// Invariants: `voters` is never empty; each list is sorted and without repeats; no voter is also a
+/// learner. A learner may be in `outgoing`: it votes until the joint phase ends, and learns after it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Membership {
     voters: Vec<NodeId>,
@@ -52,7 +53,7 @@ impl Membership {
     /// phase is leaving (empty outside of one, §6), and the learners (thesis §4.2.1).
     ///
     /// # Errors
-    /// If it has no voters, or a node that both votes and learns.
+    /// If it has no voters, or one that is also a learner.
     pub fn from_parts(
         voters: impl IntoIterator<Item = NodeId>,
         outgoing: impl IntoIterator<Item = NodeId>,
@@ -63,7 +64,8 @@ impl Membership {
         if membership.voters.is_empty() {
             return Err(MembershipError::NoVoters);
         }
-        match membership.learners.iter().find(|&&id| membership.is_voter(id)) {
+        let votes = |id: &&NodeId| membership.voters.binary_search(id).is_ok();
+        match membership.learners.iter().find(votes) {
             Some(&id) => Err(MembershipError::VoterAndLearner(id)),
             None => Ok(membership),
         }
@@ -81,7 +83,8 @@ impl Membership {
         &self.outgoing
     }
 
-    /// Those who receive the log and never count, in order.
+    /// Those who receive the log and never count, in order. One that is still in
+    /// [`outgoing`](Self::outgoing) counts there until the joint phase ends.
     #[must_use]
     pub fn learners(&self) -> &[NodeId] {
         &self.learners
@@ -106,6 +109,64 @@ impl Membership {
     #[must_use]
     pub fn contains(&self, id: NodeId) -> bool {
         self.is_voter(id) || self.learners.binary_search(&id).is_ok()
+    }
+
+    /// Is this a joint phase, in which two majorities decide (§6)?
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// The configuration that a joint phase leads to; outside of one, the same again.
+    #[must_use]
+    pub fn target(&self) -> Self {
+        Self { voters: self.voters.clone(), outgoing: Vec::new(), learners: self.learners.clone() }
+    }
+
+    /// The target with `id` as a voter, promoted if it is a learner.
+    #[must_use]
+    pub fn with_voter(&self, id: NodeId) -> Self {
+        let mut target = self.target();
+        target.learners.retain(|&learner| learner != id);
+        target.voters = sorted(target.voters.into_iter().chain([id]));
+        target
+    }
+
+    /// The target with `id` as a learner, demoted if it is a voter.
+    ///
+    /// # Errors
+    /// [`MembershipError::NoVoters`] if it is the only one.
+    pub fn with_learner(&self, id: NodeId) -> Result<Self, MembershipError> {
+        let mut target = self.without(id)?;
+        target.learners = sorted(target.learners.into_iter().chain([id]));
+        Ok(target)
+    }
+
+    /// The target without `id`.
+    ///
+    /// # Errors
+    /// [`MembershipError::NoVoters`] if it is the only voter.
+    pub fn without(&self, id: NodeId) -> Result<Self, MembershipError> {
+        let other = |&&other: &&NodeId| other != id;
+        let keep = |ids: &[NodeId]| ids.iter().filter(other).copied().collect::<Vec<_>>();
+        Self::from_parts(keep(&self.voters), [], keep(&self.learners))
+    }
+
+    /// The configuration to append on the way from this one to `target`, neither of them joint: the
+    /// target itself where every majority of the one meets every majority of the other, which at most
+    /// one voter more or less guarantees (thesis §4.1); else the joint one (§6).
+    #[must_use]
+    pub fn toward(&self, target: &Self) -> Self {
+        let missing_in = |ids: &[NodeId], others: &[NodeId]| {
+            ids.iter().filter(|id| others.binary_search(id).is_err()).count()
+        };
+        let joined = missing_in(&target.voters, &self.voters);
+        let left = missing_in(&self.voters, &target.voters);
+        let mut next = target.target();
+        if joined + left > 1 {
+            next.outgoing.clone_from(&self.voters);
+        }
+        next
     }
 
     /// Do the nodes for which `has` is true make a majority, in both halves of a joint phase?

@@ -1,5 +1,5 @@
-//! What nodes say to each other: Figure 2 of the paper, pre-votes (thesis §9.6) and read-index
-//! requests (thesis §6.4).
+//! What nodes say to each other: Figure 2 of the paper, pre-votes (thesis §9.6), read-index requests
+//! (thesis §6.4), snapshots (§7) and leadership transfer (thesis §3.10).
 //!
 //! Every message travels in an [`Envelope`], whose `term` is the sender's current and *durable* term,
 //! without exception: a pre-vote too, which asks about the term after it.
@@ -7,8 +7,11 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use bytes::Bytes;
+
 use crate::entry::Entry;
-use crate::types::{GroupId, LogIndex, LogPosition, NodeId, Term};
+use crate::snapshot::{Snapshot, SnapshotId};
+use crate::types::{GroupId, Incarnation, LogIndex, LogPosition, NodeId, Term};
 
 /// A message with its addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +24,8 @@ pub struct Envelope {
     pub to: NodeId,
     /// The sender's term, durable at the sender.
     pub term: Term,
+    /// The sender's incarnation.
+    pub incarnation: Incarnation,
     /// What is said.
     pub message: Message,
 }
@@ -64,6 +69,8 @@ pub enum Message {
     ReadIndex {
         /// The follower's number for the request.
         ticket: QuestionId,
+        /// May the leader answer from its lease (thesis §6.4.1)?
+        lease: bool,
     },
     /// The leader's answer to [`Message::ReadIndex`].
     ReadIndexReply {
@@ -73,6 +80,31 @@ pub enum Message {
         /// leader stopped being one before it could tell.
         index: Option<LogIndex>,
     },
+    /// "Your log ends before mine begins: fetch this snapshot" (§7). Repeated until the follower is
+    /// past it.
+    InstallSnapshot {
+        /// What to fetch.
+        snapshot: Snapshot,
+    },
+    /// "Send me what follows on this offset", to any node that holds the snapshot: the receiver sets
+    /// the pace.
+    SnapshotRequest {
+        /// Of which snapshot.
+        snapshot: SnapshotId,
+        /// How many bytes the sender has already.
+        offset: u64,
+    },
+    /// The answer to [`Message::SnapshotRequest`].
+    SnapshotChunk {
+        /// Of which snapshot.
+        snapshot: SnapshotId,
+        /// The offset of the request.
+        offset: u64,
+        /// The bytes from there on, never empty; `None` if the snapshot is gone.
+        bytes: Option<Bytes>,
+    },
+    /// "Hold an election at once: you may lead" (leadership transfer, thesis §3.10).
+    TimeoutNow,
 }
 
 /// The number of a question, unique over all lives of the node that asks: the answer to an earlier
@@ -101,6 +133,17 @@ pub enum BallotKind {
     PreVote,
     /// For the envelope's term; the voter is bound by it (§5.2).
     Vote,
+    /// As [`BallotKind::Vote`], with the leader's consent: the voter does not wait for its silence
+    /// (thesis §3.10, §4.2.3).
+    Transfer,
+}
+
+impl BallotKind {
+    /// Is the voter bound by its answer?
+    #[must_use]
+    pub const fn binds(self) -> bool {
+        matches!(self, Self::Vote | Self::Transfer)
+    }
 }
 
 /// A number of leadership confirmations (thesis §6.4), counted by each leader from 1 within its term.
@@ -138,7 +181,7 @@ pub enum AppendOutcome {
 
 impl fmt::Display for Envelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { group: _, from, to, term, message } = self;
+        let Self { group: _, from, to, term, incarnation: _, message } = self;
         write!(f, "{from}@{term} → {to} {message}")
     }
 }
@@ -155,6 +198,7 @@ impl fmt::Display for Ballot {
         match self.kind {
             BallotKind::PreVote => write!(f, "PreVote"),
             BallotKind::Vote => write!(f, "RequestVote"),
+            BallotKind::Transfer => write!(f, "TransferVote"),
         }
     }
 }
@@ -178,13 +222,28 @@ impl fmt::Display for Message {
             Self::AppendEntriesReply { round, outcome } => {
                 write!(f, "AppendEntriesReply {outcome} round={}", round.0)
             }
-            Self::ReadIndex { ticket } => write!(f, "ReadIndex {ticket}"),
+            Self::ReadIndex { ticket, lease } => {
+                write!(f, "ReadIndex {ticket}{}", if *lease { " lease" } else { "" })
+            }
             Self::ReadIndexReply { ticket, index: Some(index) } => {
                 write!(f, "ReadIndexReply {ticket} index={index}")
             }
             Self::ReadIndexReply { ticket, index: None } => {
                 write!(f, "ReadIndexReply {ticket} refused")
             }
+            Self::InstallSnapshot { snapshot } => {
+                write!(f, "InstallSnapshot {} {}", snapshot.id(), snapshot.base.membership)
+            }
+            Self::SnapshotRequest { snapshot, offset } => {
+                write!(f, "SnapshotRequest {snapshot} offset={offset}")
+            }
+            Self::SnapshotChunk { snapshot, offset, bytes: Some(bytes) } => {
+                write!(f, "SnapshotChunk {snapshot} offset={offset} bytes={}", bytes.len())
+            }
+            Self::SnapshotChunk { snapshot, offset, bytes: None } => {
+                write!(f, "SnapshotChunk {snapshot} offset={offset} gone")
+            }
+            Self::TimeoutNow => write!(f, "TimeoutNow"),
         }
     }
 }

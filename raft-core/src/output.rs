@@ -1,14 +1,13 @@
-//! What a node wants done, and what it tells about itself.
+//! What a node wants done, and what became of what it was asked.
 
 use alloc::vec::Vec;
-use core::fmt;
-
-use bytes::Bytes;
 
 use crate::entry::Entry;
-use crate::membership::Membership;
+use crate::event::Event;
 use crate::message::Envelope;
-use crate::types::{LogIndex, LogPosition, NodeId, Term};
+use crate::refusal::ReadRefused;
+use crate::snapshot::{ChunkOrder, Incoming, Snapshot};
+use crate::types::{LogIndex, LogPosition};
 use crate::write::Write;
 
 /// Everything to do now, filled by [`Node::poll`](crate::Node::poll). Keep one and reuse it: its buffers
@@ -23,13 +22,30 @@ pub struct Output {
     pub write: Option<Write>,
     /// To be sent, now. They may be lost, repeated and reordered; better not too often.
     pub messages: Vec<Envelope>,
-    /// Committed entries, each exactly once per life of the node and in order: to be applied. Report
-    /// [`Input::Applied`](crate::Input::Applied) when done.
+    /// Before `committed`, replace the state machine's state by this snapshot, which a
+    /// [`Write`](crate::Write::snapshot) has handed to the storage (it may be read before that write is
+    /// durable). Report [`Input::Applied`](crate::Input::Applied) when done.
+    pub restore: Option<Snapshot>,
+    /// Committed entries, each at most once per life of the node and in order, without a gap except
+    /// where `restore` fills it: to be applied. Report [`Input::Applied`](crate::Input::Applied) when
+    /// done.
     pub committed: Vec<Entry>,
     /// Reads whose index is known, or that failed.
     pub reads: Vec<ReadOutcome>,
     /// What became of proposals that this node took.
     pub proposals: Vec<ProposalOutcome>,
+    /// What became of membership changes that this node took.
+    pub changes: Vec<ChangeOutcome>,
+    /// The log has grown by [`Config::snapshot_after_bytes`](crate::Config) since the last snapshot: one
+    /// should be cut. A caller that cannot may ignore it; it comes again after as many bytes more.
+    pub snapshot_due: bool,
+    /// Pieces of stored snapshots to be read for peers; answer each with
+    /// [`Input::ChunkRead`](crate::Input::ChunkRead). At most one per peer is open.
+    pub chunks: Vec<ChunkOrder>,
+    /// What to do with a snapshot that is on its way here, in order.
+    pub incoming: Vec<Incoming>,
+    /// Entries up to here are not needed any more: the storage may drop them when it likes.
+    pub compacted: Option<LogPosition>,
     /// What happened, for logs, metrics and checkers.
     pub events: Vec<Event>,
 }
@@ -38,14 +54,49 @@ impl Output {
     /// Is there nothing to do?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { write, messages, committed, reads, proposals, events } = self;
+        let Self {
+            write,
+            messages,
+            restore,
+            committed,
+            reads,
+            proposals,
+            changes,
+            snapshot_due,
+            chunks,
+            incoming,
+            compacted,
+            events,
+        } = self;
         write.is_none()
             && messages.is_empty()
+            && restore.is_none()
             && committed.is_empty()
             && reads.is_empty()
             && proposals.is_empty()
+            && changes.is_empty()
+            && !snapshot_due
+            && chunks.is_empty()
+            && incoming.is_empty()
+            && compacted.is_none()
             && events.is_empty()
     }
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Consistency {
+    /// It sees every write that was acknowledged before it began: a majority confirms the leader first
+    /// (thesis §6.4).
+    #[default]
+    Linearizable,
+    /// The same, but a leader whose lease holds answers at once, trusting that clocks drift apart by no
+    /// more than [`Config::lease_clock_drift_ppm`](crate::Config) (thesis §6.4.1). Without a lease it is
+    /// [`Consistency::Linearizable`].
+    Lease,
+    /// It sees at least the entries up to this index, such as the reader's own last write, on any node.
+    /// The read waits until this node knows that index to be committed, for at most an election timeout.
+    AtLeast(LogIndex),
 }
 
 /// The number of a read that a node took, in the order of the calls, from 1.
@@ -62,18 +113,6 @@ pub struct ReadOutcome {
     pub index: Result<LogIndex, ReadRefused>,
 }
 
-/// Why a read has no index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ReadRefused {
-    /// No leader is known to ask.
-    NoLeader,
-    /// The leader that was asked, or that this node was, lost its leadership meanwhile.
-    LeadershipLost,
-    /// [`Config::waiting_reads_max`](crate::Config) reads wait already.
-    Busy,
-}
-
 /// Where the commands of one proposal went in the log: `first`, and those behind it in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proposed {
@@ -81,44 +120,6 @@ pub struct Proposed {
     pub first: LogPosition,
     /// The position of the last one, of the same term.
     pub last: LogPosition,
-}
-
-/// Why commands were not taken. They are handed back, and certainly not in any log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProposeRefused {
-    /// The reason.
-    pub reason: ProposeRefusal,
-    /// The commands, as they came.
-    pub commands: Vec<Bytes>,
-}
-
-/// The reasons of [`ProposeRefused`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ProposeRefusal {
-    /// This node does not lead; `hint` does, as far as it knows.
-    NotLeader {
-        /// The leader of the current term, if known.
-        hint: Option<NodeId>,
-    },
-    /// Too much is waiting to be committed already.
-    Busy {
-        /// By how many bytes the proposal is over
-        /// [`Config::uncommitted_bytes_max`](crate::Config).
-        bytes_over: u64,
-    },
-}
-
-impl fmt::Display for ProposeRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotLeader { hint: Some(leader) } => write!(f, "not the leader: {leader} is"),
-            Self::NotLeader { hint: None } => write!(f, "no leader is known"),
-            Self::Busy { bytes_over } => {
-                write!(f, "too much waits to be committed: {bytes_over} bytes over the limit")
-            }
-        }
-    }
 }
 
 /// What became of a run of proposed entries of one term.
@@ -143,142 +144,12 @@ pub enum Fate {
     Unknown,
 }
 
-/// Something that happened in a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// The node changed its role or its term, or learned who leads.
-    Role {
-        /// The role now.
-        role: RoleKind,
-        /// The term now.
-        term: Term,
-        /// The leader of that term, if known.
-        leader: Option<NodeId>,
-    },
-    /// A leader gave up because it heard from no quorum for an election timeout (thesis §6.2).
-    QuorumLost {
-        /// The term that it led.
-        term: Term,
-    },
-    /// A leader gave up because its disk has not finished in an election timeout what the others have
-    /// on theirs.
-    DiskHangs {
-        /// The term that it led.
-        term: Term,
-    },
-    /// The members of the cluster are now these.
-    MembershipChanged {
-        /// The index of the entry that says so.
-        index: LogIndex,
-        /// The members.
-        membership: Membership,
-    },
-    /// An input had no effect.
-    Ignored {
-        /// Who sent it, if it was a message.
-        from: Option<NodeId>,
-        /// The reason.
-        why: Ignored,
-    },
-}
-
-/// Why an input had no effect. Late, repeated and reordered messages are normal; the reasons marked
-/// *nonsense* never come from a node that runs this code, and are worth an alarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Ignored {
-    /// For another group, another node, or from this node itself. Nonsense.
-    Misdirected,
-    /// Of a term that has passed; the sender is told if it asked something.
-    StaleTerm,
-    /// Of a term so far ahead that it can only be damage. Nonsense.
-    AbsurdTerm,
-    /// A request for a vote while the leader is alive (thesis §4.2.3, §9.6).
-    LeaderIsAlive,
-    /// An answer to a question that is no longer asked.
-    StaleReply,
-    /// Entries that are not contiguous, fall in term, are of a term above the sender's, or take back
-    /// what the same leader sent before. Nonsense.
-    Malformed,
-    /// Entries that contradict what is committed. Nonsense.
-    ContradictsCommit,
-    /// AppendEntries of this term from someone who is not its leader. Nonsense.
-    SecondLeader,
-    /// An acknowledgement of entries that the leader does not have. Nonsense.
-    BeyondLog,
-    /// From a node that is not a member, where only members count.
-    NotAMember,
-    /// A question for a leader, which this node is not.
-    NotLeader,
-    /// A question that would have to wait behind too many others.
-    Busy,
-    /// A receipt of another life of the node, or for a write that was not handed out.
-    ForeignReceipt,
-    /// An applied index below the last one reported, or above what was handed out.
-    BadAppliedIndex,
-}
-
-/// The roles of Figure 4, and the pre-candidate of thesis §9.6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RoleKind {
-    /// Follows a leader, or waits for one.
-    Follower,
-    /// Asks whether it would be elected.
-    PreCandidate,
-    /// Asks for votes.
-    Candidate,
-    /// Leads its term.
-    Leader,
-}
-
-impl fmt::Display for RoleKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Follower => "follower",
-            Self::PreCandidate => "pre-candidate",
-            Self::Candidate => "candidate",
-            Self::Leader => "leader",
-        })
-    }
-}
-
-/// A node as it sees itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Who it is.
-    pub id: NodeId,
-    /// Its role.
-    pub role: RoleKind,
-    /// Its term.
-    pub term: Term,
-    /// Whom it voted for in that term.
-    pub voted_for: Option<NodeId>,
-    /// The leader of that term, if it knows one.
-    pub leader: Option<NodeId>,
-    /// Its last entry.
-    pub last: LogPosition,
-    /// Its log is durable here up to this index.
-    pub durable: LogIndex,
-    /// The greatest index that it knows to be committed.
-    pub commit: LogIndex,
-    /// The greatest index that its state machine has reported as applied.
-    pub applied: LogIndex,
-    /// The members of the cluster, as of its last entry.
-    pub membership: Membership,
-    /// What a leader knows of the others; empty elsewhere.
-    pub peers: Vec<PeerStatus>,
-}
-
-/// What a leader knows of one other member.
+/// The end of a membership change that this node took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerStatus {
-    /// Who it is.
-    pub id: NodeId,
-    /// It holds the leader's log durably up to here (§5.3, matchIndex).
-    pub match_index: LogIndex,
-    /// The next index to send to it (§5.3, nextIndex).
-    pub next_index: LogIndex,
-    /// Did it answer within the last election timeout?
-    pub recently_active: bool,
+pub struct ChangeOutcome {
+    /// The position that [`Node::change_membership`](crate::Node::change_membership) gave.
+    pub change: LogPosition,
+    /// Committed: the target is in effect and committed, a joint phase is over. Superseded: certainly
+    /// without effect. Unknown: this node cannot tell.
+    pub fate: Fate,
 }

@@ -26,6 +26,17 @@ pub(crate) struct Progress {
     pub(crate) confirmed: Round,
     /// The commit index that it was last told.
     pub(crate) commit_told: LogIndex,
+    /// A learner's round of catching up (thesis §4.2.1).
+    pub(crate) catch_up: Option<CatchUp>,
+    /// No member any more: it is only told so, until then at the latest.
+    pub(crate) departing: Option<Instant>,
+}
+
+/// A round of catching up: what the leader's log held when it began is to be replicated.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CatchUp {
+    through: LogIndex,
+    since: Instant,
 }
 
 /// How a leader sends to a peer.
@@ -38,6 +49,15 @@ pub(crate) enum Pace {
     },
     /// The logs agree: send ahead of the answers, within the window.
     Replicate(Window),
+    /// The peer's log ends before ours begins: it is told which snapshot to fetch, once per heartbeat,
+    /// until it has it. There is nothing to forget or to get stuck in: as soon as the peer's own
+    /// acknowledgements reach our log, it is probed again.
+    Snapshot {
+        /// It is to be told now.
+        offer_due: bool,
+        /// How many bytes of it the peer was last known to hold.
+        held: u64,
+    },
 }
 
 /// Messages that were sent and not acknowledged.
@@ -67,6 +87,27 @@ impl Progress {
             last_contact: now,
             confirmed: Round(0),
             commit_told: LogIndex(0),
+            catch_up: None,
+            departing: None,
+        }
+    }
+
+    /// The peer has lost its disk: what it acknowledged counts no longer.
+    pub(crate) fn reborn(&mut self, last: LogIndex) {
+        let Self { id, last_contact, departing, .. } = *self;
+        *self = Self { departing, ..Self::new(id, last, last_contact) };
+    }
+
+    /// Has a learner caught up with a log that ends at `last`? It has, when what the log held at the
+    /// beginning of a round was replicated in less than `within`: then so is the rest (thesis §4.2.1).
+    pub(crate) fn has_caught_up(&mut self, last: LogIndex, now: Instant, within: Duration) -> bool {
+        match self.catch_up {
+            Some(CatchUp { through, .. }) if self.match_index < through => false,
+            Some(CatchUp { since, .. }) if now.since(since) < within => true,
+            Some(_) | None => {
+                self.catch_up = Some(CatchUp { through: last, since: now });
+                false
+            }
         }
     }
 
@@ -97,6 +138,7 @@ impl Progress {
                 self.pace = Pace::Replicate(window);
             }
             Pace::Probe { .. } => {}
+            Pace::Snapshot { .. } => self.next_index = self.next_index.max(received.next()),
             Pace::Replicate(window) => {
                 window.acknowledge(self.match_index);
                 if window.lost_before(received, round) {
@@ -114,19 +156,33 @@ impl Progress {
         self.pace = Pace::Probe { waiting: false };
     }
 
+    /// The log does not go back to where the peer's ends: is it to be told so now?
+    pub(crate) fn offer_snapshot(&mut self) -> bool {
+        match &mut self.pace {
+            Pace::Snapshot { offer_due, .. } => core::mem::take(offer_due),
+            Pace::Probe { .. } | Pace::Replicate(_) => {
+                self.pace = Pace::Snapshot { offer_due: false, held: 0 };
+                true
+            }
+        }
+    }
+
     /// Is a refusal of `prev` an answer to what is being asked now? Late ones are not (they would
     /// overwrite what was learned since).
     pub(crate) fn refusal_is_fresh(&self, prev: LogIndex) -> bool {
         match self.pace {
             Pace::Probe { .. } => prev.next() == self.next_index,
             Pace::Replicate(_) => prev > self.match_index && prev < self.next_index,
+            Pace::Snapshot { .. } => false,
         }
     }
 
-    /// A heartbeat went by: a probe may be repeated.
+    /// A heartbeat went by: a probe may be repeated, and a snapshot offered again.
     pub(crate) fn on_heartbeat(&mut self) {
-        if let Pace::Probe { waiting } = &mut self.pace {
-            *waiting = false;
+        match &mut self.pace {
+            Pace::Probe { waiting } => *waiting = false,
+            Pace::Snapshot { offer_due, .. } => *offer_due = true,
+            Pace::Replicate(_) => {}
         }
     }
 

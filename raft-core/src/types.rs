@@ -46,6 +46,18 @@ impl fmt::Display for GroupId {
     }
 }
 
+/// Which of its disks a node runs on. A disk that lost something it had promised (a repaired log)
+/// begins a new incarnation, higher than all before: what the node said in an earlier one counts no
+/// longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u64);
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "i{}", self.0)
+    }
+}
+
 /// A term, Raft's logical clock (§5.1). Term 0 is before the first election.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Term(pub u64);
@@ -101,6 +113,9 @@ pub struct LogPosition {
 }
 
 impl LogPosition {
+    /// Before the first entry: every log contains it.
+    pub const ZERO: Self = Self { term: Term(0), index: LogIndex(0) };
+
     /// The position `index@term`.
     #[must_use]
     pub const fn new(term: Term, index: LogIndex) -> Self {

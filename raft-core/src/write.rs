@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 
 use crate::entry::Entry;
 use crate::membership::Membership;
-use crate::types::{GroupId, LogIndex, LogPosition, NodeId, Term, Timestamp};
+use crate::snapshot::{LogBase, Snapshot};
+use crate::types::{GroupId, Incarnation, LogIndex, LogPosition, NodeId, Term};
 
 /// What a node must never forget about elections (Figure 2, persistent state): one record, because a
 /// term and a vote that are saved apart can be lost apart.
@@ -32,7 +33,7 @@ pub struct LogMark {
     pub index: LogIndex,
 }
 
-/// Something to make durable: in this order the vote, the truncation, the entries.
+/// Something to make durable: in this order the vote, the snapshot, the truncation, the entries.
 ///
 /// Writes must reach the disk in the order in which they were handed out; their receipts may come back
 /// in any order. A write that failed has no receipt: the node then promises nothing more, and the
@@ -43,6 +44,7 @@ pub struct Write {
     pub(crate) ticket: Ticket,
     pub(crate) group: GroupId,
     pub(crate) hard_state: Option<HardState>,
+    pub(crate) snapshot: Option<Snapshot>,
     pub(crate) truncate_from: Option<LogIndex>,
     pub(crate) entries: Vec<Entry>,
 }
@@ -70,7 +72,14 @@ impl Write {
         let index = entries.last().map(|entry| entry.index);
         let index = index.or(truncate_from.map(LogIndex::prev)).unwrap_or_default();
         let ticket = Ticket { life: None, number: 0, mark: LogMark { term, index } };
-        Self { ticket, group: GroupId::default(), hard_state, truncate_from, entries }
+        Self {
+            ticket,
+            group: GroupId::default(),
+            hard_state,
+            snapshot: None,
+            truncate_from,
+            entries,
+        }
     }
 
     /// The Raft group whose log it changes.
@@ -83,6 +92,14 @@ impl Write {
     #[must_use]
     pub fn hard_state(&self) -> Option<HardState> {
         self.hard_state
+    }
+
+    /// A received snapshot that takes the place of the whole log, if there is one: once *it* is durable
+    /// the log before it may go; `entries` follow on it. A crash in between leaves the snapshot and a
+    /// log that does not contain its position: such a log is to be discarded at the next start.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
     }
 
     /// The first index to remove, with everything behind it, before `entries` are appended.
@@ -124,14 +141,19 @@ pub struct Receipt {
 pub struct Restored {
     /// The last vote record; the default before the first one.
     pub hard_state: HardState,
-    /// The last entry that is no longer in the log; the default when the log is whole.
-    pub base: LogPosition,
-    /// The timestamp of that entry.
-    pub base_timestamp: Timestamp,
-    /// The members as of `base`: for a new cluster those that it starts with, the same on every node.
-    pub membership: Membership,
+    /// Which of the node's disks this is.
+    pub incarnation: Incarnation,
+    /// What the log stands on: for a new cluster the members that it starts with, the same on every
+    /// node. A node that joins later starts with members as it was told of them, without itself.
+    pub base: LogBase,
     /// The log after `base`: contiguous, terms that never fall.
     pub entries: Vec<Entry>,
+    /// The newest snapshot, from which the state machine was restored. Its position is in the log, or
+    /// is the base. There must be one if the log does not begin at its beginning.
+    pub snapshot: Option<Snapshot>,
+    /// On a repaired disk, the last entry that may have been acknowledged and lost; else the default.
+    /// Until its log is as new as this, the node does not campaign, and votes only for logs that are.
+    pub lost: LogPosition,
 }
 
 impl Restored {
@@ -140,10 +162,11 @@ impl Restored {
     pub fn empty(membership: Membership) -> Self {
         Self {
             hard_state: HardState::default(),
-            base: LogPosition::default(),
-            base_timestamp: Timestamp::default(),
-            membership,
+            incarnation: Incarnation::default(),
+            base: LogBase::initial(membership),
             entries: Vec::new(),
+            snapshot: None,
+            lost: LogPosition::ZERO,
         }
     }
 }

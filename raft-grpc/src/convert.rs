@@ -9,8 +9,9 @@ use std::fmt;
 
 use bytes::Bytes;
 use raft_core::{
-    AppendOutcome, Ballot, BallotKind, Entry, Envelope, GroupId, LogIndex, LogPosition, Membership,
-    Message, NodeId, Payload, QuestionId, Round, Term, Timestamp,
+    AppendOutcome, Ballot, BallotKind, Entry, Envelope, GroupId, Incarnation, LogBase, LogIndex,
+    LogPosition, Membership, Message, NodeId, Payload, QuestionId, Round, Snapshot, SnapshotId,
+    Term, Timestamp,
 };
 
 use crate::wire;
@@ -47,12 +48,13 @@ pub(crate) fn node(id: u64, what: &'static str) -> Result<NodeId, Malformed> {
 
 impl From<Envelope> for wire::Envelope {
     fn from(envelope: Envelope) -> Self {
-        let Envelope { group, from, to, term, message } = envelope;
+        let Envelope { group, from, to, term, incarnation, message } = envelope;
         Self {
             group: group.0,
             from: from.get(),
             to: to.get(),
             term: term.0,
+            incarnation: incarnation.0,
             message: Some(message.into()),
         }
     }
@@ -62,12 +64,13 @@ impl TryFrom<wire::Envelope> for Envelope {
     type Error = Malformed;
 
     fn try_from(envelope: wire::Envelope) -> Result<Self, Malformed> {
-        let wire::Envelope { group, from, to, term, message } = envelope;
+        let wire::Envelope { group, from, to, term, incarnation, message } = envelope;
         Ok(Self {
             group: GroupId(group),
             from: node(from, "Envelope.from")?,
             to: node(to, "Envelope.to")?,
             term: Term(term),
+            incarnation: Incarnation(incarnation),
             message: message.ok_or(Malformed::Missing("Envelope.message"))?.try_into()?,
         })
     }
@@ -104,8 +107,8 @@ impl From<Message> for wire::envelope::Message {
                     outcome: Some(outcome.into()),
                 })
             }
-            Message::ReadIndex { ticket } => {
-                Self::ReadIndex(wire::ReadIndex { ticket: Some(ticket.into()) })
+            Message::ReadIndex { ticket, lease } => {
+                Self::ReadIndex(wire::ReadIndex { ticket: Some(ticket.into()), lease })
             }
             Message::ReadIndexReply { ticket, index } => {
                 Self::ReadIndexReply(wire::ReadIndexReply {
@@ -113,6 +116,18 @@ impl From<Message> for wire::envelope::Message {
                     index: index.map(|index| index.0),
                 })
             }
+            Message::InstallSnapshot { snapshot } => Self::InstallSnapshot(snapshot.into()),
+            Message::SnapshotRequest { snapshot, offset } => {
+                Self::SnapshotRequest(wire::SnapshotRequest { id: Some(snapshot.into()), offset })
+            }
+            Message::SnapshotChunk { snapshot, offset, bytes } => {
+                Self::SnapshotChunk(wire::SnapshotChunk {
+                    id: Some(snapshot.into()),
+                    offset,
+                    bytes,
+                })
+            }
+            Message::TimeoutNow => Self::TimeoutNow(wire::TimeoutNow {}),
         }
     }
 }
@@ -148,11 +163,23 @@ impl TryFrom<wire::envelope::Message> for Message {
                     .ok_or(Malformed::Missing("AppendEntriesReply.outcome"))?
                     .into(),
             },
-            Wire::ReadIndex(request) => Self::ReadIndex { ticket: question(request.ticket)? },
+            Wire::ReadIndex(request) => {
+                Self::ReadIndex { ticket: question(request.ticket)?, lease: request.lease }
+            }
             Wire::ReadIndexReply(reply) => Self::ReadIndexReply {
                 ticket: question(reply.ticket)?,
                 index: reply.index.map(LogIndex),
             },
+            Wire::InstallSnapshot(offer) => Self::InstallSnapshot { snapshot: offer.try_into()? },
+            Wire::SnapshotRequest(request) => {
+                Self::SnapshotRequest { snapshot: snapshot_id(request.id)?, offset: request.offset }
+            }
+            Wire::SnapshotChunk(chunk) => Self::SnapshotChunk {
+                snapshot: snapshot_id(chunk.id)?,
+                offset: chunk.offset,
+                bytes: chunk.bytes,
+            },
+            Wire::TimeoutNow(wire::TimeoutNow {}) => Self::TimeoutNow,
         })
     }
 }
@@ -161,6 +188,7 @@ fn kind_to_wire(kind: BallotKind) -> i32 {
     match kind {
         BallotKind::PreVote => wire::BallotKind::PreVote.into(),
         BallotKind::Vote => wire::BallotKind::Vote.into(),
+        BallotKind::Transfer => wire::BallotKind::Transfer.into(),
     }
 }
 
@@ -168,6 +196,7 @@ fn ballot(kind: i32, campaign: Option<wire::QuestionId>) -> Result<Ballot, Malfo
     let kind = match wire::BallotKind::try_from(kind) {
         Ok(wire::BallotKind::PreVote) => BallotKind::PreVote,
         Ok(wire::BallotKind::Vote) => BallotKind::Vote,
+        Ok(wire::BallotKind::Transfer) => BallotKind::Transfer,
         Ok(wire::BallotKind::Unspecified) | Err(_) => {
             return Err(Malformed::Missing("the kind of a ballot"));
         }
@@ -185,6 +214,55 @@ impl From<QuestionId> for wire::QuestionId {
 fn question(id: Option<wire::QuestionId>) -> Result<QuestionId, Malformed> {
     let wire::QuestionId { life, number } = id.ok_or(Malformed::Missing("a question's number"))?;
     Ok(QuestionId { life, number })
+}
+
+impl From<SnapshotId> for wire::SnapshotId {
+    fn from(SnapshotId { position, length, digest }: SnapshotId) -> Self {
+        Self {
+            term: position.term.0,
+            index: position.index.0,
+            length,
+            digest: Bytes::copy_from_slice(&digest.to_be_bytes()),
+        }
+    }
+}
+
+fn snapshot_id(id: Option<wire::SnapshotId>) -> Result<SnapshotId, Malformed> {
+    let id = id.ok_or(Malformed::Missing("a snapshot's id"))?;
+    let wire::SnapshotId { term, index, length, digest } = id;
+    let digest = (&*digest).try_into();
+    let digest = digest.map_err(|_| Malformed::Missing("a snapshot's digest (16 bytes)"))?;
+    Ok(SnapshotId { position: position(term, index), length, digest: u128::from_be_bytes(digest) })
+}
+
+impl From<Snapshot> for wire::InstallSnapshot {
+    fn from(snapshot: Snapshot) -> Self {
+        let id = snapshot.id();
+        let LogBase { position: _, timestamp, membership, membership_index } = snapshot.base;
+        Self {
+            id: Some(id.into()),
+            timestamp: timestamp.0,
+            membership: Some(membership.into()),
+            membership_index: membership_index.0,
+        }
+    }
+}
+
+impl TryFrom<wire::InstallSnapshot> for Snapshot {
+    type Error = Malformed;
+
+    fn try_from(offer: wire::InstallSnapshot) -> Result<Self, Malformed> {
+        let wire::InstallSnapshot { id, timestamp, membership, membership_index } = offer;
+        let SnapshotId { position, length, digest } = snapshot_id(id)?;
+        let membership = membership.ok_or(Malformed::Missing("InstallSnapshot.membership"))?;
+        let base = LogBase {
+            position,
+            timestamp: Timestamp(timestamp),
+            membership: membership.try_into()?,
+            membership_index: LogIndex(membership_index),
+        };
+        Ok(Self { base, length, digest })
+    }
 }
 
 fn position(term: u64, index: u64) -> LogPosition {

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use raft_core::{
-    Event, Ignored, Input, Instant as Moment, LogIndex, Node, NodeId, Output, ProposeRefusal,
-    RoleKind, Timestamp,
+    Consistency, Event, Ignored, Input, Instant as Moment, LogIndex, Node, NodeId, Output,
+    ProposeRefusal, RoleKind, Timestamp,
 };
 use raft_wal::{Completion, Wal};
 use tokio::time::Instant;
@@ -95,6 +95,8 @@ pub(crate) struct State {
     sweep_due: Moment,
     /// When a node that is stopping gives up what is still in flight.
     give_up_at: Option<Moment>,
+    /// A node that is stopping hands its leadership over, if it has it.
+    handing_over: bool,
 }
 
 impl State {
@@ -205,6 +207,7 @@ impl Driver {
         };
         let why: Failure = match refused.reason {
             ProposeRefusal::NotLeader { hint } => Failure::NotLeader { hint },
+            ProposeRefusal::Transferring { to } => Failure::NotLeader { hint: Some(to) },
             ProposeRefusal::Busy { .. } => NotApplied::Busy.into(),
             // Whatever a later core may add: it is in no log, the caller looks around.
             _ => Failure::NotLeader { hint: None },
@@ -241,7 +244,7 @@ impl Driver {
         if linearizable.is_empty() {
             return;
         }
-        match self.node.read(now) {
+        match self.node.read(now, Consistency::Linearizable) {
             Ok(id) => self.state.reads.wait_for_index(id, linearizable),
             Err(why) => answer_reads(linearizable, Err(why.into())),
         }
@@ -249,8 +252,27 @@ impl Driver {
 
     /// Does everything that the node wants done.
     fn hand_on(&mut self) {
-        let Output { write, messages, committed, reads, proposals, events } =
-            &mut self.state.output;
+        let Output {
+            write,
+            messages,
+            restore,
+            committed,
+            reads,
+            proposals,
+            changes,
+            snapshot_due,
+            chunks,
+            incoming,
+            compacted,
+            events,
+        } = &mut self.state.output;
+        // The log is kept whole: no node of such a cluster has a snapshot to offer or to install, and
+        // whoever offers one all the same waits for ever for an answer from the storage. Members do not
+        // change while the cluster runs.
+        (*restore, *compacted, *snapshot_due) = (None, None, false);
+        changes.clear();
+        chunks.clear();
+        incoming.clear();
         if let Some(write) = write.take() {
             self.wal.submit(write);
         }
@@ -282,7 +304,23 @@ impl Driver {
         let give_up_at = *self.state.give_up_at.get_or_insert(now.after(self.shutdown_grace));
         let State { proposals, reads, .. } = &self.state;
         let in_flight = !proposals.is_empty() || !reads.is_empty() || self.requests.in_flight() > 0;
-        !in_flight || now >= give_up_at
+        now >= give_up_at || (!in_flight && self.has_handed_over(now))
+    }
+
+    /// A leader does not leave its followers to find out by a timeout that it is gone (thesis §3.10).
+    fn has_handed_over(&mut self, now: Moment) -> bool {
+        let leads = |node: &Node| node.role().0 == RoleKind::Leader;
+        if !self.state.handing_over {
+            self.state.handing_over = true;
+            if !leads(&self.node) || self.node.transfer_leadership(now, None).is_err() {
+                return true; // Nobody could take over, or this node has nothing to hand over.
+            }
+            self.node.poll(&mut self.state.output);
+            self.hand_on();
+        }
+        let status = self.node.status();
+        let failed = leads(&self.node) && status.transferring_to.is_none();
+        failed || status.leader.is_some_and(|leader| leader != status.id)
     }
 
     /// Answers everyone, closes the log.
@@ -324,6 +362,11 @@ fn tell(node: NodeId, event: &Event, nonsense: &Throttle) {
             }
             (role, _) => tracing::info!(%node, "is a {role} in term {term}, without a leader"),
         },
+        Event::TransferStarted { to } => tracing::info!(%node, "hands leadership over to {to}"),
+        Event::TransferFailed { to } => {
+            tracing::warn!(%node, "goes on leading: {to} did not take over");
+        }
+        Event::Committed { .. } => {}
         Event::QuorumLost { term } => {
             tracing::warn!(%node, "gives up term {term}: it hears from no majority any more");
         }

@@ -111,7 +111,7 @@ async fn launch<S: StateMachine>(
     let opened = open_log(&config, open, senders.completions.clone()).await?;
     let Opened { wal, restored, identity, report } = opened;
     tracing::info!(node = %config.id, dir = %config.data_dir.display(), "recovered: {report:?}");
-    let base = restored.base;
+    let base = restored.base.position;
     check_members(&config, &restored)?;
     let node = Node::new(config.raft(random()), restored, clock.now())?;
     let (local_addr, listener) = listen(&config, bound)
@@ -165,7 +165,7 @@ fn check_members(config: &NodeConfig, restored: &Restored) -> Result<(), StartEr
         Payload::Membership(membership) => Some(membership),
         Payload::Noop | Payload::Command(_) => None,
     });
-    let directory = latest.unwrap_or(&restored.membership);
+    let directory = latest.unwrap_or(&restored.base.membership);
     let configured = configured_members(config)?;
     if directory.nodes().eq(configured.nodes()) {
         return Ok(());

@@ -26,7 +26,7 @@ use crate::wire::peer_request::Content as Request;
 const QUEUE_MESSAGES_MAX: usize = 1024;
 const QUEUE_BYTES_MAX: u64 = 16 << 20;
 
-/// What a message is taken to cost besides its entries.
+/// What a message is taken to cost besides its entries or its chunk of a snapshot.
 const MESSAGE_OVERHEAD_BYTES: u64 = 64;
 
 /// The outgoing links of a node.
@@ -116,12 +116,14 @@ impl Links {
 
 impl Weigh for Envelope {
     fn size_bytes(&self) -> u64 {
-        let entries = match &self.message {
-            Message::AppendEntries { entries, .. } => entries.as_slice(),
-            _ => &[],
+        let bulk = match &self.message {
+            Message::AppendEntries { entries, .. } => {
+                entries.iter().map(raft_core::Entry::size_bytes).sum()
+            }
+            Message::SnapshotChunk { bytes: Some(bytes), .. } => bytes.len() as u64,
+            _ => 0,
         };
-        let entries: u64 = entries.iter().map(raft_core::Entry::size_bytes).sum();
-        MESSAGE_OVERHEAD_BYTES + entries
+        MESSAGE_OVERHEAD_BYTES + bulk
     }
 }
 

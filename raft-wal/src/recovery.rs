@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use raft_core::{Entry, GroupId, HardState, LogIndex, LogPosition, Restored, Timestamp};
+use raft_core::{Entry, GroupId, HardState, LogBase, LogIndex, LogPosition, Restored, Timestamp};
 
 use crate::config::{SEGMENT_FILE_BYTES_MAX, WalConfig};
 use crate::disk::{Disk, NamedFile, remove, sync_directory};
@@ -105,10 +105,15 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog,
     report.entries = replay.entries.len() as u64;
     let restored = Restored {
         hard_state: log.hard_state(),
-        base: first.base,
-        base_timestamp: first.base_timestamp,
-        membership: first.membership,
         entries: replay.entries,
+        // A log that was never compacted stands on the members that the cluster started with.
+        base: LogBase {
+            position: first.base,
+            timestamp: first.base_timestamp,
+            membership_index: first.base.index,
+            membership: first.membership.clone(),
+        },
+        ..Restored::empty(first.membership)
     };
     tracing::info!(dir = %config.dir.display(), ?report, "opened the log");
     if report.torn_bytes > 0 {

@@ -79,6 +79,9 @@ impl LogState {
         if let Some(state) = write.hard_state() {
             self.set_hard_state(state)?;
         }
+        if write.snapshot().is_some() {
+            return Err("a snapshot, which this log cannot keep".to_owned());
+        }
         if let Some(from) = write.truncate_from() {
             self.truncate(from)?;
         }

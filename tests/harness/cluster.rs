@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use raft_core::{
-    Config, Entry, Envelope, Event, HardState, Input, Instant, LogIndex, LogPosition, Membership,
-    Node, NodeId, Output, ProposalOutcome, ProposeRefused, Proposed, ReadId, ReadOutcome,
-    ReadRefused, Receipt, Restored, Timestamp, Write,
+    Config, Consistency, Entry, Envelope, Event, HardState, Input, Instant, LogIndex, LogPosition,
+    Membership, Node, NodeId, Output, ProposalOutcome, ProposeRefused, Proposed, ReadId,
+    ReadOutcome, ReadRefused, Receipt, Restored, Timestamp, Write,
 };
 
 use super::checker::Checker;
@@ -192,7 +192,7 @@ impl Cluster {
     /// Asks a node for a read, without polling.
     pub fn read(&mut self, id: NodeId) -> Result<ReadId, ReadRefused> {
         let now = self.now;
-        let read = self.node_mut(id).read(now)?;
+        let read = self.node_mut(id).read(now, Consistency::Linearizable)?;
         let life = self.members[&id].lives;
         self.checker.on_read_started(id, life, read);
         Ok(read)
@@ -203,7 +203,8 @@ impl Cluster {
         let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
         let node = member.node.as_mut().unwrap_or_else(|| panic!("{id} does not run"));
         node.poll(&mut member.output);
-        let Output { write, messages, committed, reads, proposals, events } = &mut member.output;
+        let Output { write, messages, committed, reads, proposals, events, .. } =
+            &mut member.output;
         let effects = Effects {
             wrote: write.is_some(),
             messages: std::mem::take(messages),

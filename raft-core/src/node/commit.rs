@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use super::Node;
 use super::role::{Follower, Role};
 use crate::entry::Entry;
-use crate::output::{Event, Fate, ProposalOutcome};
+use crate::event::Event;
+use crate::output::{Fate, ProposalOutcome};
 use crate::types::{Instant, LogIndex, LogPosition};
 
 impl Node {
@@ -39,11 +40,11 @@ impl Node {
         }
     }
 
-    /// A leader that cannot write stops the whole cluster sooner or later; any other can do better.
+    /// A leader that cannot write stops the whole cluster sooner or later; any other can do better, and
+    /// the best of them is asked to at once.
     pub(super) fn step_down_with_hanging_disk(&mut self) {
-        let term = self.hard_state.term;
-        self.events.push(Event::DiskHangs { term });
-        self.become_follower(term);
+        self.events.push(Event::DiskHangs { term: self.hard_state.term });
+        self.abdicate();
     }
 
     /// A follower commits what the leader has committed, as far as it is known to have it (§5.3).
@@ -57,10 +58,14 @@ impl Node {
         }
     }
 
-    fn set_commit_index(&mut self, index: LogIndex) {
+    pub(super) fn set_commit_index(&mut self, index: LogIndex) {
         debug_assert!(index > self.commit_index && index <= self.log.last().index);
         self.commit_index = index;
+        self.events.push(Event::Committed { index });
+        // Whoever waits for it looks at it.
         self.settle_proposals();
+        self.follow_up_change();
+        self.release_patient_reads();
     }
 
     /// Someone waits for the fate of these entries.
@@ -95,6 +100,25 @@ impl Node {
             self.proposal_outcomes.push(ProposalOutcome { first, last: reached, fate });
             if reached < last {
                 let rest = LogPosition::new(first.term, reached.index.next());
+                self.proposals.push_front((rest, last));
+            }
+        }
+    }
+
+    /// A snapshot takes the place of the log up to `snapshot`: what it says of the proposals there is all
+    /// that can be known.
+    pub(super) fn settle_proposals_by_snapshot(&mut self, snapshot: LogPosition) {
+        while let Some((first, last)) = self.proposals.front().copied() {
+            if first.index > snapshot.index {
+                return;
+            }
+            self.proposals.pop_front();
+            // Terms never fall along a log: one of a later term cannot lie below the snapshot's last.
+            let fate = if first.term > snapshot.term { Fate::Superseded } else { Fate::Unknown };
+            let end = last.min(LogPosition::new(last.term, snapshot.index));
+            self.proposal_outcomes.push(ProposalOutcome { first, last: end, fate });
+            if end < last {
+                let rest = LogPosition::new(first.term, snapshot.index.next());
                 self.proposals.push_front((rest, last));
             }
         }

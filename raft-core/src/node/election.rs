@@ -1,14 +1,14 @@
 //! Elections (§5.2), the up-to-date rule (§5.4.1), pre-votes and stickiness (thesis §9.6, §4.2.3).
 //!
-//! `campaign` → `on_request_vote` at the others → `on_request_vote_reply` back at the candidate, twice:
+//! `campaign` (or `on_timeout_now`, in the next chapter but one) → `on_request_vote` at the others → `on_request_vote_reply` back at the candidate, twice:
 //! as a question that binds nobody, then for real.
 
 use alloc::vec::Vec;
 
 use super::Node;
 use super::role::{Campaign, Role};
+use crate::event::{Event, Ignored, VoteRefusal};
 use crate::message::{Ballot, BallotKind, Message};
-use crate::output::Ignored;
 use crate::types::{LogPosition, NodeId};
 
 impl Node {
@@ -19,7 +19,7 @@ impl Node {
         self.count_own_vote();
     }
 
-    fn request_votes(&mut self) {
+    pub(super) fn request_votes(&mut self) {
         let (Role::PreCandidate(campaign) | Role::Candidate(campaign)) = &self.role else {
             return;
         };
@@ -35,21 +35,37 @@ impl Node {
 
     /// Someone asks for this node's vote. The gate has already refused while a leader is alive.
     pub(super) fn on_request_vote(&mut self, from: NodeId, ballot: Ballot, last: LogPosition) {
-        let up_to_date = last >= self.log.last(); // §5.4.1
-        let granted = match ballot.kind {
-            // Would be given; nothing is promised, and no timer is reset.
-            BallotKind::PreVote => up_to_date,
-            BallotKind::Vote => {
-                let free = self.hard_state.voted_for.is_none_or(|voted| voted == from);
-                free && up_to_date
+        let refusal = self.refuse_vote(from, ballot.kind, last);
+        match refusal {
+            Some(why) => self.events.push(Event::VoteRefused { candidate: from, why }),
+            // A pre-vote would be given; nothing is promised, and no timer is reset.
+            None if !ballot.kind.binds() => {}
+            None => {
+                if self.hard_state.voted_for.is_none() {
+                    let term = self.hard_state.term;
+                    self.events.push(Event::Voted { term, candidate: from });
+                }
+                self.hard_state.voted_for = Some(from);
+                self.reset_election_timer();
             }
-        };
-        if granted && ballot.kind == BallotKind::Vote {
-            self.hard_state.voted_for = Some(from);
-            self.reset_election_timer();
         }
         // The outbox keeps the reply until the vote is durable.
-        self.send(from, Message::RequestVoteReply { ballot, granted });
+        self.send(from, Message::RequestVoteReply { ballot, granted: refusal.is_none() });
+    }
+
+    fn refuse_vote(
+        &self,
+        from: NodeId,
+        kind: BallotKind,
+        last: LogPosition,
+    ) -> Option<VoteRefusal> {
+        // At least as up-to-date as this log (§5.4.1), and as what this node may have had and lost.
+        let needed = self.log.last().max(self.lost);
+        if last < needed {
+            return Some(VoteRefusal::LogBehind { candidate: last, needed });
+        }
+        let voted = self.hard_state.voted_for.filter(|&voted| kind.binds() && voted != from);
+        voted.map(|candidate| VoteRefusal::AlreadyVoted { candidate })
     }
 
     /// An answer to a campaign of this node's.
@@ -96,10 +112,10 @@ impl Node {
         }
         match campaign.ballot.kind {
             BallotKind::PreVote => {
-                self.become_candidate();
+                self.become_candidate(BallotKind::Vote);
                 self.request_votes();
             }
-            BallotKind::Vote => self.become_leader(),
+            BallotKind::Vote | BallotKind::Transfer => self.become_leader(),
         }
     }
 }

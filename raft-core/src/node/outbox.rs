@@ -9,8 +9,8 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::Node;
+use crate::event::Ignored;
 use crate::message::Envelope;
-use crate::output::Ignored;
 use crate::types::{Instant, LogIndex};
 use crate::write::{HardState, LogMark, Receipt, Ticket, Write};
 
@@ -112,10 +112,11 @@ impl Outbox {
 }
 
 impl Node {
-    /// What the disk does not have yet, as one write: the vote, the truncation, the entries.
+    /// What the disk does not have yet, as one write: the vote, the snapshot, the truncation, the entries.
     pub(super) fn take_write(&mut self) -> Option<Write> {
         let hard_state = (self.hard_state != self.outbox.written).then_some(self.hard_state);
-        if hard_state.is_none() && !self.log.has_unwritten() {
+        let snapshot = self.snapshots.unwritten.take();
+        if hard_state.is_none() && snapshot.is_none() && !self.log.has_unwritten() {
             return None;
         }
         let (truncate_from, entries) = self.log.take_unwritten();
@@ -132,7 +133,8 @@ impl Node {
             arrived: false,
         });
         let ticket = Ticket { life: Some(outbox.life), number: outbox.last_number, mark };
-        Some(Write { ticket, group: self.config.group, hard_state, truncate_from, entries })
+        let group = self.config.group;
+        Some(Write { ticket, group, hard_state, snapshot, truncate_from, entries })
     }
 
     /// A write became durable.

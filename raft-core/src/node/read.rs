@@ -1,16 +1,19 @@
-//! Linearizable reads without writing to the log (ReadIndex, thesis §6.4).
+//! Linearizable reads without writing to the log (ReadIndex and leases, thesis §6.4).
 //!
 //! A leader notes its commit index, makes sure with one round of heartbeats, shared by all reads that
 //! wait, that it still leads, and then lets them read at that index. A follower asks the leader for the
-//! index, once for all reads that wait.
+//! index, once for all reads that wait. A leader whose lease holds need not make sure.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::Node;
 use super::role::{Follower, Leader, Role};
+use crate::event::Ignored;
 use crate::message::{Message, QuestionId, Round};
-use crate::output::{Ignored, ReadId, ReadOutcome, ReadRefused};
+use crate::output::{Consistency, ReadId, ReadOutcome};
+use crate::refusal::ReadRefused;
 use crate::types::{Instant, LogIndex, NodeId};
 
 /// A read that waits at the leader.
@@ -27,11 +30,70 @@ enum Asker {
     Follower { id: NodeId, ticket: QuestionId },
 }
 
+/// Until when no other node can have been elected, if clocks drift no more than configured.
+///
+/// A follower that has heard from its leader refuses its vote for an election timeout (see
+/// `leader_is_alive`), so the lease counts from the moment at which the round was *sent* that a majority
+/// has answered: they heard it later (thesis §6.4.1).
+#[derive(Clone, Debug)]
+pub(super) struct Lease {
+    /// When rounds were sent that no majority has answered yet.
+    sent: VecDeque<(Round, Instant)>,
+    from: Option<Instant>,
+    /// The leader has given its consent to an election, which may come at any time.
+    revoked: bool,
+}
+
+impl Lease {
+    /// So many rounds are remembered; a lease that is older has run out anyway.
+    const ROUNDS_MAX: usize = 64;
+
+    pub(super) fn new(now: Instant) -> Self {
+        Self { sent: VecDeque::from([(Round(1), now)]), from: None, revoked: false }
+    }
+
+    pub(super) fn on_sent(&mut self, round: Round, now: Instant) {
+        if self.sent.len() == Self::ROUNDS_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((round, now));
+    }
+
+    fn on_confirmed(&mut self, round: Round) {
+        while let Some(&(_, at)) = self.sent.front().filter(|(sent, _)| *sent <= round) {
+            self.from = Some(at);
+            self.sent.pop_front();
+        }
+    }
+
+    /// Ends it for the rest of the term.
+    pub(super) fn revoke(&mut self) {
+        self.revoked = true;
+    }
+
+    fn holds(&self, now: Instant, duration: Option<Duration>) -> bool {
+        let (Some(from), Some(duration)) = (self.from, duration) else {
+            return false;
+        };
+        !self.revoked && now < from.after(duration)
+    }
+}
+
+/// A read that waits until an index is known to be committed here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PatientRead {
+    id: ReadId,
+    index: LogIndex,
+    until: Instant,
+}
+
 /// Reads that wait at a follower.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FollowerReads {
     /// Not asked for yet.
     queued: Vec<ReadId>,
+    /// One of them must not be answered from a lease.
+    queued_strict: bool,
     asked: Option<Asked>,
 }
 
@@ -39,6 +101,7 @@ pub(super) struct FollowerReads {
 #[derive(Clone, Debug)]
 struct Asked {
     ticket: QuestionId,
+    lease: bool,
     reads: Vec<ReadId>,
     retry_due: Instant,
 }
@@ -54,15 +117,30 @@ impl FollowerReads {
 }
 
 impl Node {
-    pub(super) fn take_read(&mut self) -> Result<ReadId, ReadRefused> {
+    pub(super) fn take_read(&mut self, consistency: Consistency) -> Result<ReadId, ReadRefused> {
         let id = ReadId(self.reads_taken + 1);
+        if let Consistency::AtLeast(index) = consistency {
+            self.take_patient_read(id, index)?;
+        } else {
+            self.take_linearizable_read(id, consistency == Consistency::Lease)?;
+        }
+        self.reads_taken = id.0;
+        Ok(id)
+    }
+
+    fn take_linearizable_read(&mut self, id: ReadId, lease: bool) -> Result<(), ReadRefused> {
         let max = self.config.waiting_reads_max;
+        if lease && self.lease_holds() {
+            self.answer_read(Asker::Here(id), Ok(self.commit_index));
+            return Ok(());
+        }
         match &mut self.role {
             Role::Leader(leader) if leader.reads.len() < max => {
                 leader.reads.push_back(WaitingRead { asker: Asker::Here(id), question: None });
             }
             Role::Follower(Follower { leader: Some(_), reads }) if reads.len() < max => {
                 reads.queued.push(id);
+                reads.queued_strict |= !lease;
             }
             Role::Leader(_) | Role::Follower(Follower { leader: Some(_), .. }) => {
                 return Err(ReadRefused::Busy);
@@ -71,8 +149,52 @@ impl Node {
                 return Err(ReadRefused::NoLeader);
             }
         }
-        self.reads_taken = id.0;
-        Ok(id)
+        Ok(())
+    }
+
+    /// A lease is no good before an entry of the term is committed, as for any read of a leader.
+    fn lease_holds(&self) -> bool {
+        match &self.role {
+            Role::Leader(leader) => {
+                leader.lease.holds(self.now, self.config.lease_duration())
+                    && self.commit_index >= leader.opening
+            }
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => false,
+        }
+    }
+
+    fn take_patient_read(&mut self, id: ReadId, index: LogIndex) -> Result<(), ReadRefused> {
+        if index <= self.commit_index {
+            self.answer_read(Asker::Here(id), Ok(index));
+        } else if self.patient_reads.len() < self.config.waiting_reads_max {
+            let until = self.now.after(self.config.election_timeout);
+            self.patient_reads.push_back(PatientRead { id, index, until });
+        } else {
+            return Err(ReadRefused::Busy);
+        }
+        Ok(())
+    }
+
+    /// When the read gives up that has been patient longest. All are equally patient.
+    pub(super) fn patience_deadline(&self) -> Instant {
+        self.patient_reads.front().map_or(Instant::FAR_FUTURE, |read| read.until)
+    }
+
+    /// The commit index has risen, or time has passed.
+    pub(super) fn release_patient_reads(&mut self) {
+        let (commit, now) = (self.commit_index, self.now);
+        let Self { patient_reads, read_outcomes, .. } = self;
+        patient_reads.retain(|&PatientRead { id, index, until }| {
+            let outcome = if index <= commit {
+                Ok(index)
+            } else if until <= now {
+                Err(ReadRefused::NotReached { commit })
+            } else {
+                return true;
+            };
+            read_outcomes.push(ReadOutcome { id, index: outcome });
+            false
+        });
     }
 
     /// Starts a round for the reads that wait, unless one is under way: then they share the next.
@@ -98,10 +220,12 @@ impl Node {
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
-        if leader.reads.is_empty() {
+        let leases = self.config.lease_clock_drift_ppm.is_some();
+        if leader.reads.is_empty() && !leases {
             return;
         }
         let confirmed = confirmed_round(self.configurations.current(), leader);
+        leader.lease.on_confirmed(confirmed);
         let mut answers = Vec::new();
         while let Some(WaitingRead { asker, question: Some((round, index)) }) = leader.reads.front()
         {
@@ -127,7 +251,7 @@ impl Node {
     }
 
     pub(super) fn fail_follower_reads(&mut self, reads: FollowerReads, why: ReadRefused) {
-        let FollowerReads { queued, asked } = reads;
+        let FollowerReads { queued, queued_strict: _, asked } = reads;
         let asked = asked.map_or(Vec::new(), |asked| asked.reads);
         for id in asked.into_iter().chain(queued) {
             self.answer_read(Asker::Here(id), Err(why));
@@ -155,9 +279,10 @@ impl Node {
         self.questions += 1;
         let ticket = QuestionId { life: self.config.seed, number: self.questions };
         let queued = core::mem::take(&mut reads.queued);
-        reads.asked = Some(Asked { ticket, reads: queued, retry_due });
+        let lease = !core::mem::take(&mut reads.queued_strict);
+        reads.asked = Some(Asked { ticket, lease, reads: queued, retry_due });
         let to = leader.id;
-        self.send(to, Message::ReadIndex { ticket });
+        self.send(to, Message::ReadIndex { ticket, lease });
     }
 
     /// The request or its answer may have been lost. Asking again under the same number is safe: any
@@ -171,16 +296,21 @@ impl Node {
             return;
         };
         asked.retry_due = later;
-        let (to, ticket) = (leader.id, asked.ticket);
-        self.send(to, Message::ReadIndex { ticket });
+        let (to, ticket, lease) = (leader.id, asked.ticket, asked.lease);
+        self.send(to, Message::ReadIndex { ticket, lease });
     }
 
     /// A follower asks for an index to read at.
-    pub(super) fn on_read_index(&mut self, from: NodeId, ticket: QuestionId) {
+    pub(super) fn on_read_index(&mut self, from: NodeId, ticket: QuestionId, lease: bool) {
         let asker = Asker::Follower { id: from, ticket };
         let max = self.config.waiting_reads_max;
+        let lease_holds = lease && self.lease_holds();
         let why = match &mut self.role {
             Role::Leader(leader) if leader.peer(from).is_none() => Ignored::NotAMember,
+            Role::Leader(leader) if lease_holds => {
+                leader.forget_other_question(from);
+                return self.answer_read(asker, Ok(self.commit_index));
+            }
             Role::Leader(leader) if leader.reads.iter().any(|read| read.asker == asker) => {
                 return; // Asked again while its round is under way.
             }

@@ -9,17 +9,28 @@ use super::Node;
 use super::role::{Follower, KnownLeader, Leader, Role};
 use crate::config::Config;
 use crate::entry::{Entry, Payload};
+use crate::event::{Event, Ignored};
 use crate::log::Log;
 use crate::message::{AppendOutcome, Message, Round};
-use crate::output::{Event, Ignored, ProposeRefusal, Proposed};
+use crate::output::Proposed;
 use crate::progress::{Pace, Progress};
+use crate::refusal::ProposeRefusal;
+use crate::snapshot::Snapshot;
 use crate::types::{Instant, LogIndex, LogPosition, NodeId, Timestamp};
 
 impl Node {
     /// May these commands go into the log?
     pub(super) fn check_proposal(&self, commands: &[Bytes]) -> Result<(), ProposeRefusal> {
-        if !matches!(self.role, Role::Leader(_)) {
+        let Role::Leader(leader) = &self.role else {
             return Err(ProposeRefusal::NotLeader { hint: self.leader() });
+        };
+        if let Some(transfer) = &leader.transfer {
+            return Err(ProposeRefusal::Transferring { to: transfer.to });
+        }
+        let bytes = commands.iter().map(|command| command.len() as u64).max().unwrap_or(0);
+        let bytes_max = self.config.command_bytes_max();
+        if bytes > bytes_max {
+            return Err(ProposeRefusal::TooLarge { bytes, bytes_max });
         }
         let waiting = self.log.bytes_between(self.commit_index, self.log.last().index);
         let overhead = crate::entry::ENTRY_OVERHEAD_BYTES;
@@ -57,6 +68,7 @@ impl Node {
         self.log.append(entry);
         if changed {
             self.announce_membership();
+            self.meet_members();
         }
     }
 
@@ -70,7 +82,7 @@ impl Node {
         }
     }
 
-    fn announce_membership(&mut self) {
+    pub(super) fn announce_membership(&mut self) {
         let index = self.configurations.current_index();
         let membership = self.configurations.current().clone();
         self.events.push(Event::MembershipChanged { index, membership });
@@ -84,12 +96,13 @@ impl Node {
         };
         let mut messages = Vec::new();
         for peer in &mut leader.peers {
-            while let Some(message) = next_append(
+            while let Some(message) = next_message(
                 peer,
                 &self.log,
                 self.commit_index,
                 leader.round,
                 &self.config,
+                self.snapshots.held.newest(),
                 self.now,
             ) {
                 messages.push((peer.id, message));
@@ -109,6 +122,9 @@ impl Node {
         for peer in &mut leader.peers {
             peer.on_heartbeat();
         }
+        self.part_with_departed();
+        self.promote_learners();
+        self.repeat_hand_over();
         self.start_round();
     }
 
@@ -119,12 +135,15 @@ impl Node {
         };
         leader.round = leader.round.next();
         let round = leader.round;
+        leader.lease.on_sent(round, self.now);
         let commit = self.commit_index;
         let mut messages = Vec::new();
         for peer in &mut leader.peers {
-            // The entry up to which the logs are known to agree: it can not be refused.
-            let term = self.log.term_at(peer.match_index).unwrap_or_default();
-            let prev = LogPosition::new(term, peer.match_index);
+            // The entry up to which the logs are known to agree, or the beginning of all logs: it can
+            // not be refused.
+            let known = self.log.term_at(peer.match_index);
+            let prev =
+                known.map_or(LogPosition::ZERO, |term| LogPosition::new(term, peer.match_index));
             peer.commit_told = commit;
             messages.push((
                 peer.id,
@@ -153,10 +172,9 @@ impl Node {
             return self.ignore(Some(from), Ignored::ContradictsCommit);
         };
         if !self.log.contains(prev) {
-            let outcome = AppendOutcome::Refused {
-                prev: prev.index,
-                hint: self.log.last_at_or_below(prev.index, prev.term),
-            };
+            let hint = self.log.last_at_or_below(prev.index, prev.term);
+            let outcome = AppendOutcome::Refused { prev: prev.index, hint };
+            self.events.push(Event::AppendRefused { prev, hint });
             return self.send(from, Message::AppendEntriesReply { round, outcome });
         }
         let fit = self.log.fit(&entries);
@@ -180,21 +198,15 @@ impl Node {
     }
 
     /// Follows `from`, the leader of this term, and waits for the next sign of it (§5.2).
-    fn hear_from_leader(&mut self, from: NodeId) {
+    pub(super) fn hear_from_leader(&mut self, from: NodeId) {
         if !matches!(self.role, Role::Follower(_)) {
             self.become_follower(self.hard_state.term);
         }
-        let now = self.now;
+        self.sticky_until = self.now.after(self.config.election_timeout);
         self.reset_election_timer();
-        let Role::Follower(follower) = &mut self.role else {
-            return;
-        };
-        match &mut follower.leader {
-            Some(leader) => leader.last_heard = now,
-            None => {
-                follower.leader = Some(KnownLeader::new(from, now));
-                self.announce_role();
-            }
+        if let Role::Follower(Follower { leader: leader @ None, .. }) = &mut self.role {
+            *leader = Some(KnownLeader::new(from));
+            self.announce_role();
         }
     }
 
@@ -291,11 +303,18 @@ impl Node {
                 if peer.on_accepted(durable, received, round) {
                     self.advance_commit_index();
                 }
+                self.promote_learners();
             }
             AppendOutcome::Refused { prev, hint } if peer.refusal_is_fresh(prev) => {
-                // Both sides skip whole terms: the follower's hint, then ours (§5.3).
-                let common = self.log.last_at_or_below(hint.index.min(prev.prev()), hint.term);
-                peer.probe_from(common.index.next());
+                let base = self.log.base();
+                if hint.index < base.index || hint.term < base.term {
+                    // It does not have what our log stands on: only a snapshot can help.
+                    peer.probe_from(base.index);
+                } else {
+                    // Both sides skip whole terms: the follower's hint, then ours (§5.3).
+                    let common = self.log.last_at_or_below(hint.index.min(prev.prev()), hint.term);
+                    peer.probe_from(common.index.next());
+                }
             }
             AppendOutcome::Refused { .. } => self.ignore(Some(from), Ignored::StaleReply),
         }
@@ -317,10 +336,9 @@ impl Node {
 }
 
 impl KnownLeader {
-    fn new(id: NodeId, now: Instant) -> Self {
+    fn new(id: NodeId) -> Self {
         Self {
             id,
-            last_heard: now,
             verified: LogIndex(0),
             acknowledged: LogIndex(0),
             round: Round(0),
@@ -329,17 +347,28 @@ impl KnownLeader {
     }
 }
 
-/// The next AppendEntries for `peer`, if there is something to say and room to say it.
-fn next_append(
+/// The next message with a part of the log for `peer`, if there is something to say and room to say it.
+fn next_message(
     peer: &mut Progress,
     log: &Log,
     commit: LogIndex,
     round: Round,
     config: &Config,
+    snapshot: Option<&Snapshot>,
     now: Instant,
 ) -> Option<Message> {
     let prev_index = peer.next_index.prev();
-    let prev = LogPosition::new(log.term_at(prev_index)?, prev_index);
+    let Some(term) = log.term_at(prev_index) else {
+        return peer
+            .offer_snapshot()
+            .then(|| snapshot.cloned())
+            .flatten()
+            .map(|snapshot| Message::InstallSnapshot { snapshot });
+    };
+    if matches!(peer.pace, Pace::Snapshot { .. }) {
+        peer.pace = Pace::Probe { waiting: false };
+    }
+    let prev = LogPosition::new(term, prev_index);
     let last = log.last().index;
     let message = |entries| Message::AppendEntries { prev, entries, commit, round };
     match &mut peer.pace {
@@ -369,6 +398,6 @@ fn next_append(
             peer.commit_told = commit;
             Some(message(Vec::new()))
         }
-        Pace::Replicate(_) => None,
+        Pace::Replicate(_) | Pace::Snapshot { .. } => None,
     }
 }

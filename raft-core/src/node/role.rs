@@ -5,12 +5,16 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::Node;
-use super::read::{FollowerReads, WaitingRead};
+use super::read::{FollowerReads, Lease, WaitingRead};
+use super::transfer::Transfer;
 use crate::entry::{Entry, Payload};
+use crate::event::Event;
 use crate::message::{Ballot, BallotKind, Round};
-use crate::output::{Event, ReadRefused, RoleKind};
 use crate::progress::Progress;
+use crate::refusal::ReadRefused;
+use crate::status::RoleKind;
 use crate::types::{Instant, LogIndex, NodeId, Term};
+use crate::write::HardState;
 
 /// What a node is, with what it needs for that.
 #[derive(Clone, Debug)]
@@ -33,7 +37,6 @@ pub(super) struct Follower {
 #[derive(Clone, Debug)]
 pub(super) struct KnownLeader {
     pub(super) id: NodeId,
-    pub(super) last_heard: Instant,
     /// Our log is the leader's up to here. Stays true for the whole term: a leader only appends.
     pub(super) verified: LogIndex,
     /// How much of it the leader was told to be durable.
@@ -61,6 +64,11 @@ pub(super) struct Leader {
     pub(super) round: Round,
     pub(super) heartbeat_due: Instant,
     pub(super) reads: VecDeque<WaitingRead>,
+    pub(super) lease: Lease,
+    /// Leadership is on its way to another node.
+    pub(super) transfer: Option<Transfer>,
+    /// A committed configuration does without this node's vote: its duty is done (thesis §4.2.2).
+    pub(super) retiring: bool,
 }
 
 impl Role {
@@ -99,14 +107,13 @@ impl Node {
     }
 
     /// Does this node have reason to believe that a leader is at work: does it lead, or has it heard
-    /// from the leader within the shortest election timeout (thesis §4.2.3)?
+    /// from one within the shortest election timeout (thesis §4.2.3)? A newer term does not make it
+    /// forget that: the leader of the older one may still hold a lease.
     pub(super) fn leader_is_alive(&self) -> bool {
         match &self.role {
             Role::Leader(_) => true,
-            Role::Follower(Follower { leader: Some(leader), .. }) => {
-                self.now.since(leader.last_heard) < self.config.election_timeout
-            }
-            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => false,
+            Role::Follower(_) => self.now < self.sticky_until,
+            Role::PreCandidate(_) | Role::Candidate(_) => false,
         }
     }
 
@@ -132,12 +139,13 @@ impl Node {
     }
 
     /// Starts an election in a new term and votes for itself (§5.2). That vote counts once it is durable.
-    pub(super) fn become_candidate(&mut self) {
-        debug_assert!(matches!(self.role, Role::PreCandidate(_)));
-        self.hard_state.term = self.hard_state.term.next();
-        self.hard_state.voted_for = Some(self.config.id);
-        let campaign = self.new_campaign(BallotKind::Vote);
+    pub(super) fn become_candidate(&mut self, kind: BallotKind) {
+        debug_assert!(!matches!(self.role, Role::Leader(_)) && kind.binds());
+        let (term, id) = (self.hard_state.term.next(), self.config.id);
+        self.hard_state = HardState { term, voted_for: Some(id) };
+        let campaign = self.new_campaign(kind);
         self.change_role(Role::Candidate(campaign));
+        self.events.push(Event::Voted { term, candidate: id });
         self.reset_election_timer();
     }
 
@@ -155,6 +163,9 @@ impl Node {
             round: Round(1),
             heartbeat_due: self.now.after(self.config.heartbeat_interval),
             reads: VecDeque::new(),
+            lease: Lease::new(self.now),
+            transfer: None,
+            retiring: false,
         }));
         self.append(Entry {
             index: last.next(),
@@ -199,13 +210,16 @@ impl Node {
     }
 
     /// When this node campaigns: never, unless it has a vote itself and there is a term left, and not
-    /// while its disk hangs.
+    /// while its disk hangs or its log is known to lack something.
     pub(super) fn election_timer(&self) -> Instant {
-        let may_campaign = self.hard_state.term < super::TERM_MAX && !self.disk_hangs();
-        if may_campaign && self.membership().is_voter(self.config.id) {
-            self.election_deadline
-        } else {
-            Instant::FAR_FUTURE
-        }
+        if self.may_campaign() { self.election_deadline } else { Instant::FAR_FUTURE }
+    }
+
+    /// Could this node lead? Not while it knows that it has lost entries which it may have acknowledged.
+    pub(super) fn may_campaign(&self) -> bool {
+        self.hard_state.term < super::TERM_MAX
+            && !self.disk_hangs()
+            && self.log.last() >= self.lost
+            && self.membership().is_voter(self.config.id)
     }
 }

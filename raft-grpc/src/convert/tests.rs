@@ -27,10 +27,9 @@ fn question() -> impl Strategy<Value = QuestionId> {
 }
 
 fn ballot() -> impl Strategy<Value = Ballot> {
-    (any::<bool>(), question()).prop_map(|(real, campaign)| Ballot {
-        kind: if real { BallotKind::Vote } else { BallotKind::PreVote },
-        campaign,
-    })
+    let kinds = [BallotKind::PreVote, BallotKind::Vote, BallotKind::Transfer];
+    (prop::sample::select(kinds.to_vec()), question())
+        .prop_map(|(kind, campaign)| Ballot { kind, campaign })
 }
 
 fn membership() -> impl Strategy<Value = Membership> {
@@ -68,8 +67,37 @@ fn outcome() -> impl Strategy<Value = AppendOutcome> {
     ]
 }
 
+fn snapshot() -> impl Strategy<Value = Snapshot> {
+    let base = (position(), any::<u64>(), membership(), index()).prop_map(
+        |(position, time, membership, membership_index)| LogBase {
+            position,
+            timestamp: Timestamp(time),
+            membership,
+            membership_index,
+        },
+    );
+    (base, any::<u64>(), any::<u128>()).prop_map(|(base, length, digest)| Snapshot {
+        base,
+        length,
+        digest,
+    })
+}
+
+fn chunk() -> impl Strategy<Value = Option<Bytes>> {
+    option::of(vec(any::<u8>(), 0..50).prop_map(Bytes::from))
+}
+
 fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
+        snapshot().prop_map(|snapshot| Message::InstallSnapshot { snapshot }),
+        (snapshot(), any::<u64>()).prop_map(|(snapshot, offset)| Message::SnapshotRequest {
+            snapshot: snapshot.id(),
+            offset,
+        }),
+        (snapshot(), any::<u64>(), chunk()).prop_map(|(snapshot, offset, bytes)| {
+            Message::SnapshotChunk { snapshot: snapshot.id(), offset, bytes }
+        }),
+        Just(Message::TimeoutNow),
         (ballot(), position()).prop_map(|(ballot, last)| Message::RequestVote { ballot, last }),
         (ballot(), any::<bool>())
             .prop_map(|(ballot, granted)| Message::RequestVoteReply { ballot, granted }),
@@ -85,19 +113,21 @@ fn message() -> impl Strategy<Value = Message> {
             round: Round(round),
             outcome,
         }),
-        question().prop_map(|ticket| Message::ReadIndex { ticket }),
+        (question(), any::<bool>())
+            .prop_map(|(ticket, lease)| Message::ReadIndex { ticket, lease }),
         (question(), option::of(index()))
             .prop_map(|(ticket, index)| Message::ReadIndexReply { ticket, index }),
     ]
 }
 
 fn envelope() -> impl Strategy<Value = Envelope> {
-    (any::<u64>(), node(), node(), any::<u64>(), message()).prop_map(
-        |(group, from, to, term, message)| Envelope {
+    (any::<u64>(), node(), node(), any::<u64>(), any::<u64>(), message()).prop_map(
+        |(group, from, to, term, incarnation, message)| Envelope {
             group: GroupId(group),
             from,
             to,
             term: Term(term),
+            incarnation: Incarnation(incarnation),
             message,
         },
     )

@@ -63,9 +63,10 @@ async fn peer_end(client: &mut RaftClient<Channel>, requests: Vec<Peer>) -> Resu
 
 fn read_index(from: u64, to: u64) -> wire::Envelope {
     let ticket = raft_core::QuestionId { life: 1, number: 1 };
-    let message = raft_core::Message::ReadIndex { ticket };
+    let message = raft_core::Message::ReadIndex { ticket, lease: false };
     let (group, term) = (raft_core::GroupId(0), Term(0));
-    Envelope { group, from: id(from), to: id(to), term, message }.into()
+    let incarnation = raft_core::Incarnation(0);
+    Envelope { group, from: id(from), to: id(to), term, incarnation, message }.into()
 }
 
 fn frame(envelopes: Vec<wire::Envelope>) -> Peer {

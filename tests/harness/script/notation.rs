@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use raft_core::{
-    AppendOutcome, Ballot, BallotKind, Entry, Envelope, GroupId, LogIndex, LogPosition, Message,
-    NodeId, Payload, QuestionId, Round, Term, Timestamp,
+    AppendOutcome, Ballot, BallotKind, Entry, Envelope, GroupId, Incarnation, LogIndex,
+    LogPosition, Message, NodeId, Payload, QuestionId, Round, Term, Timestamp,
 };
 
 /// `n2@1 → n1 RequestVote last=0@0`. What the notation leaves out can be added anywhere: `group=N`
-/// (else 0), and for votes and read indexes whose question it is, `life=N` and `campaign=N` (else
-/// 1).
+/// (else 0), `incarnation=N` (else 0), and for votes and read indexes whose question it is, `life=N`
+/// and `campaign=N` (else 1).
 pub fn envelope(text: &str) -> Result<Envelope, String> {
     let text = text.trim();
     let (plain, extra) = split_extra(text);
@@ -24,6 +24,7 @@ pub fn envelope(text: &str) -> Result<Envelope, String> {
         from: node(from)?,
         to: node(to)?,
         term: Term(number(term)?),
+        incarnation: Incarnation(extra_number(&extra, "incarnation")?.unwrap_or(0)),
         message: message(name, rest, campaign)?,
     };
     if envelope.to_string() != plain {
@@ -34,9 +35,9 @@ pub fn envelope(text: &str) -> Result<Envelope, String> {
 
 /// The message as the core would write it, and what was added to it.
 fn split_extra(text: &str) -> (String, Vec<&str>) {
-    let (extra, plain): (Vec<&str>, Vec<&str>) = text
-        .split_whitespace()
-        .partition(|word| ["group=", "life=", "campaign="].iter().any(|key| word.starts_with(key)));
+    let (extra, plain): (Vec<&str>, Vec<&str>) = text.split_whitespace().partition(|word| {
+        ["group=", "life=", "campaign=", "incarnation="].iter().any(|key| word.starts_with(key))
+    });
     (plain.join(" "), extra)
 }
 
@@ -84,7 +85,8 @@ fn message(name: &str, rest: &[&str], campaign: QuestionId) -> Result<Message, S
             let outcome = AppendOutcome::Accepted { durable, received };
             Message::AppendEntriesReply { round: round()?, outcome }
         }
-        "ReadIndex" => Message::ReadIndex { ticket: ticket()? },
+        "ReadIndex" => Message::ReadIndex { ticket: ticket()?, lease: rest.contains(&"lease") },
+        "TimeoutNow" => Message::TimeoutNow,
         "ReadIndexReply" => {
             Message::ReadIndexReply { ticket: ticket()?, index: index("index").ok() }
         }

@@ -278,7 +278,9 @@ impl Stage {
     fn tell(&mut self, id: NodeId, effects: Effects) -> Result<Vec<Event>, Box<dyn Error>> {
         let Effects { messages, committed, reads, proposals, events, wrote } = effects;
         for event in &events {
-            self.note(format_args!("{}", transcript::event(id, event)));
+            if transcript::shows(event) {
+                self.note(format_args!("{}", transcript::event(id, event)));
+            }
         }
         if wrote {
             let queue = &self.cluster()?.members[&id].disk.queue;

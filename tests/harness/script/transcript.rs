@@ -27,6 +27,17 @@ pub fn write(write: &Queued) -> String {
     parts.join(" ")
 }
 
+/// What a message or another line says anyway is not told twice.
+pub fn shows(event: &Event) -> bool {
+    !matches!(
+        event,
+        Event::Committed { .. }
+            | Event::Voted { .. }
+            | Event::VoteRefused { .. }
+            | Event::AppendRefused { .. }
+    )
+}
+
 /// `n2@1 follower of n1`, `n2 ignores n3: StaleTerm`.
 pub fn event(id: NodeId, event: &Event) -> String {
     match event {

@@ -1,0 +1,185 @@
+//! Why a node does not do what it is asked. A refusal changes nothing, and says what is in the way.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::Bytes;
+
+use crate::types::{LogIndex, NodeId};
+
+/// Why commands were not taken. They are handed back, and certainly not in any log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProposeRefused {
+    /// The reason.
+    pub reason: ProposeRefusal,
+    /// The commands, as they came.
+    pub commands: Vec<Bytes>,
+}
+
+/// The reasons of [`ProposeRefused`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProposeRefusal {
+    /// This node does not lead; `hint` does, as far as it knows.
+    NotLeader {
+        /// The leader of the current term, if known.
+        hint: Option<NodeId>,
+    },
+    /// Too much is waiting to be committed already.
+    Busy {
+        /// By how many bytes the proposal is over
+        /// [`Config::uncommitted_bytes_max`](crate::Config).
+        bytes_over: u64,
+    },
+    /// Leadership is on its way to another node (thesis §3.10).
+    Transferring {
+        /// That node.
+        to: NodeId,
+    },
+    /// A command is larger than the transport can carry.
+    TooLarge {
+        /// Its size in bytes.
+        bytes: u64,
+        /// The largest that is taken, [`Config::command_bytes_max`](crate::Config::command_bytes_max).
+        bytes_max: u64,
+    },
+}
+
+impl fmt::Display for ProposeRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { hint: Some(leader) } => write!(f, "not the leader: {leader} is"),
+            Self::NotLeader { hint: None } => write!(f, "no leader is known"),
+            Self::Busy { bytes_over } => {
+                write!(f, "too much waits to be committed: {bytes_over} bytes over the limit")
+            }
+            Self::Transferring { to } => write!(f, "leadership is on its way to {to}"),
+            Self::TooLarge { bytes, bytes_max } => {
+                write!(f, "a command has {bytes} bytes, at most {bytes_max} can be carried")
+            }
+        }
+    }
+}
+
+/// Why a read has no index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadRefused {
+    /// No leader is known to ask.
+    NoLeader,
+    /// The leader that was asked, or that this node was, lost its leadership meanwhile.
+    LeadershipLost,
+    /// [`Config::waiting_reads_max`](crate::Config) reads wait already.
+    Busy,
+    /// The index asked for is not known to be committed here after an election timeout.
+    NotReached {
+        /// What is.
+        commit: LogIndex,
+    },
+}
+
+/// Why a membership change was not begun. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChangeRefusal {
+    /// This node does not lead; `hint` does, as far as it knows.
+    NotLeader {
+        /// The leader of the current term, if known.
+        hint: Option<NodeId>,
+    },
+    /// Leadership is on its way to another node.
+    Transferring {
+        /// That node.
+        to: NodeId,
+    },
+    /// The last change is not complete: its entry is not committed, or its joint phase has not ended.
+    InFlight {
+        /// The index of the configuration in effect.
+        index: LogIndex,
+    },
+    /// Nothing of this leader's term is committed yet, so that it cannot know whether an earlier leader's
+    /// change is still to come (Ongaro, 2015). In a moment there is.
+    NoCommitInTermYet,
+    /// The configuration in effect is not the one that the change was made for.
+    Stale {
+        /// The index of the one that is.
+        actual: LogIndex,
+    },
+    /// The target is a joint configuration; those are a leader's own steps.
+    JointTarget,
+    /// The target is what is in effect already.
+    NoChange,
+    /// The new voters would have no majority of nodes that answer now: add the newcomers as learners
+    /// first, and let them catch up.
+    WouldLoseQuorum {
+        /// How many of the new voters answer.
+        alive: usize,
+        /// How many would be needed.
+        needed: usize,
+    },
+}
+
+impl fmt::Display for ChangeRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { hint: Some(leader) } => write!(f, "not the leader: {leader} is"),
+            Self::NotLeader { hint: None } => write!(f, "no leader is known"),
+            Self::Transferring { to } => write!(f, "leadership is on its way to {to}"),
+            Self::InFlight { index } => {
+                write!(f, "the change at index {index} is not complete yet")
+            }
+            Self::NoCommitInTermYet => write!(f, "the leader has not committed in its term yet"),
+            Self::Stale { actual } => {
+                write!(f, "the members have changed meanwhile, at index {actual}")
+            }
+            Self::JointTarget => {
+                write!(f, "the target of a change cannot be a joint configuration")
+            }
+            Self::NoChange => write!(f, "these are the members already"),
+            Self::WouldLoseQuorum { alive, needed } => write!(
+                f,
+                "only {alive} of the new voters answer and {needed} are needed: add new nodes as \
+                 learners first"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for ChangeRefusal {}
+
+/// Why leadership was not handed over. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TransferRefusal {
+    /// This node does not lead; `hint` does, as far as it knows.
+    NotLeader {
+        /// The leader of the current term, if known.
+        hint: Option<NodeId>,
+    },
+    /// Leadership is on its way to this node already.
+    InFlight {
+        /// That node.
+        to: NodeId,
+    },
+    /// The target leads already.
+    AlreadyLeads,
+    /// The target is no voter.
+    NotAVoter,
+    /// The target has not answered for an election timeout; without a target, nobody has.
+    NotAlive,
+}
+
+impl fmt::Display for TransferRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { hint: Some(leader) } => write!(f, "not the leader: {leader} is"),
+            Self::NotLeader { hint: None } => write!(f, "no leader is known"),
+            Self::InFlight { to } => write!(f, "leadership is on its way to {to}"),
+            Self::AlreadyLeads => write!(f, "the target leads already"),
+            Self::NotAVoter => write!(f, "the target is no voter: make it one first"),
+            Self::NotAlive => write!(f, "no voter that could take over answers"),
+        }
+    }
+}
+
+impl core::error::Error for TransferRefusal {}
