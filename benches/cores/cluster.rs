@@ -18,6 +18,8 @@ pub struct Cluster {
 struct Member {
     node: Node,
     inbox: Vec<Envelope>,
+    /// Something else than a message came in.
+    roused: bool,
     output: Output,
     disk: Vec<Entry>,
     applied: Applied,
@@ -36,6 +38,7 @@ impl Cluster {
         let mut cluster = Self { members, now };
         cluster.now = cluster.members[0].node.deadline();
         cluster.members[0].node.step(cluster.now, Input::Timer);
+        cluster.members[0].roused = true;
         cluster.settle();
         assert_eq!(cluster.members[0].node.role().0, RoleKind::Leader);
         cluster
@@ -44,8 +47,10 @@ impl Cluster {
     /// Proposes `commands` together and lets everyone act until nobody has anything to do: all three
     /// nodes have stored, committed and applied them.
     pub fn commit(&mut self, commands: Vec<Bytes>) {
-        let leader = &mut self.members[0].node;
-        leader.propose(self.now, Timestamp(0), commands).expect("the leader takes proposals");
+        let leader = &mut self.members[0];
+        leader.roused = true;
+        let proposed = leader.node.propose(self.now, Timestamp(0), commands);
+        proposed.expect("the leader takes proposals");
         self.settle();
     }
 
@@ -89,6 +94,7 @@ impl Member {
         Self {
             node: Node::new(config, restored, now).expect("a sound start"),
             inbox: Vec::new(),
+            roused: false,
             output: Output::default(),
             disk: Vec::new(),
             applied: Applied::default(),
@@ -98,7 +104,10 @@ impl Member {
     /// Takes in all messages and does what the node says until it says nothing more. True if there was
     /// anything to do. Leaves the messages to be sent in the output.
     fn act(&mut self, now: Instant) -> bool {
-        let mut busy = !self.inbox.is_empty();
+        if self.inbox.is_empty() && !self.roused {
+            return false;
+        }
+        self.roused = false;
         for envelope in self.inbox.drain(..) {
             self.node.step(now, Input::Message(envelope));
         }
@@ -120,9 +129,8 @@ impl Member {
             self.output.reads.clear();
             self.output.proposals.clear();
             self.output.events.clear();
-            busy |= again;
             if !again {
-                return busy;
+                return true;
             }
         }
     }
