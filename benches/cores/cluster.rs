@@ -113,26 +113,29 @@ impl Member {
         }
         loop {
             self.node.poll(&mut self.output);
-            let mut again = false;
-            if let Some(write) = self.output.write.take() {
-                store(&mut self.disk, &write);
-                self.node.step(now, Input::Written(write.into_receipt()));
-                again = true;
-            }
-            if let Some(last) = self.output.committed.last().map(|entry| entry.index) {
-                for entry in self.output.committed.drain(..) {
-                    apply(&mut self.applied, &entry);
-                }
-                self.node.step(now, Input::Applied(last));
-                again = true;
-            }
+            self.apply_committed(now);
             self.output.reads.clear();
             self.output.proposals.clear();
             self.output.events.clear();
-            if !again {
+            let Some(write) = self.output.write.take() else {
                 return true;
-            }
+            };
+            store(&mut self.disk, &write);
+            self.node.step(now, Input::Written(write.into_receipt()));
         }
+    }
+
+    /// Applies what was handed out. That lets the node hand out more only if there was more than
+    /// `unapplied_bytes_max`: the next message is early enough to ask for it.
+    fn apply_committed(&mut self, now: Instant) {
+        let Some(last) = self.output.committed.last() else {
+            return;
+        };
+        let last = last.index;
+        for entry in self.output.committed.drain(..) {
+            apply(&mut self.applied, &entry);
+        }
+        self.node.step(now, Input::Applied(last));
     }
 }
 
