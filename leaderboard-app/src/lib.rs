@@ -23,6 +23,7 @@ pub mod digest;
 mod duration;
 pub mod idempotency;
 pub mod leaderboard;
+mod lingering;
 pub mod node;
 pub mod ordered_index;
 pub mod reply;

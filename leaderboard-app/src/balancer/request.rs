@@ -14,11 +14,12 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Version, request};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::config::BalancerConfig;
 use super::problem::{Kind, Problem};
 use crate::duration::parse_duration;
+use crate::lingering::Watched;
 
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(super) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
@@ -42,11 +43,6 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-
-/// A body that is too large is still read up to here, because closing a connection with unread
-/// bytes makes most clients lose the answer.
-const DISCARDED_BYTES_MAX: usize = 8 << 20;
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A client's request, ready to be sent to any node any number of times.
 #[derive(Debug)]
@@ -87,7 +83,7 @@ impl ClientRequest {
 /// # Errors
 /// The refusal, when the request may not be forwarded; no node has seen it.
 pub(super) async fn admit(
-    request: Request<Incoming>,
+    request: Request<Watched<Incoming>>,
     client: SocketAddr,
     config: &BalancerConfig,
     bodies: &Arc<Bodies>,
@@ -102,14 +98,12 @@ pub(super) async fn admit(
     let deadline = Instant::now() + limit;
 
     let mut lease = Lease::new(Arc::clone(bodies));
-    let expects_continue = parts.headers.contains_key(EXPECT);
-    let max = config.body_bytes_max;
-    let reading = read_body(body, max, expects_continue, &mut lease);
+    let reading = read_body(body, config.body_bytes_max, &mut lease);
     let body = match timeout_at(deadline, reading).await {
         Ok(body) => body?,
         Err(_) => {
             let detail = format!("the body did not arrive within {limit:?}");
-            return Err(Problem::new(Kind::SlowRequest, detail).closing());
+            return Err(Problem::new(Kind::SlowRequest, detail));
         }
     };
 
@@ -183,57 +177,35 @@ fn asked_timeout(headers: &HeaderMap) -> Asked {
 }
 
 async fn read_body(
-    mut body: Incoming,
+    mut body: Watched<Incoming>,
     max: usize,
-    expects_continue: bool,
     lease: &mut Lease,
 ) -> Result<Bytes, Problem> {
-    let too_large = || {
-        Problem::new(Kind::BodyTooLarge, format!("a request body has at most {max} bytes"))
-            .closing()
-    };
+    let too_large =
+        || Problem::new(Kind::BodyTooLarge, format!("a request body has at most {max} bytes"));
     if body.size_hint().lower() > max as u64 {
-        // Who waits for `100 Continue` has sent nothing that would have to be discarded.
-        if !expects_continue {
-            discard(&mut body).await;
-        }
         return Err(too_large());
     }
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             let detail = format!("the body is malformed or broke off: {error}");
-            Problem::new(Kind::IncompleteBody, detail).closing()
+            Problem::new(Kind::IncompleteBody, detail)
         })?;
         // Trailers concern nobody here.
         let Ok(data) = frame.into_data() else {
             continue;
         };
         if all.len() + data.len() > max {
-            discard(&mut body).await;
             return Err(too_large());
         }
         if !lease.grow(data.len()) {
             let detail = "too many request bodies are being held; try again in a second";
-            return Err(Problem::new(Kind::Overloaded, detail).closing());
+            return Err(Problem::new(Kind::Overloaded, detail));
         }
         all.extend_from_slice(&data);
     }
     Ok(all.freeze())
-}
-
-async fn discard(body: &mut Incoming) {
-    let reading = async {
-        let mut discarded = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            discarded += frame.data_ref().map_or(0, Bytes::len);
-            if discarded > DISCARDED_BYTES_MAX {
-                break;
-            }
-        }
-    };
-    // Whether it ended in time makes no difference to the answer.
-    let _ = timeout(DISCARD_TIMEOUT, reading).await;
 }
 
 /// Removes what concerns only the connection that the message came on.

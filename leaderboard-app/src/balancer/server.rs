@@ -30,6 +30,7 @@ use super::problem::{Kind, Problem};
 use super::reply::ReplyBody;
 use super::request::{self, Bodies};
 use super::status::{Counted, PREFIX, Status};
+use crate::lingering::{self, Unread};
 
 /// After a failed accept (no file descriptors left, say) there is this pause, not a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -113,10 +114,15 @@ async fn connection(
     }
     let counters = shared.status.counters();
     let _counted = Counted::new(&counters.connections);
+    let (stream, unread) = lingering::Connection::new(stream);
     let (gate, refusal) = StrictFraming::new(stream, shared.config.head_bytes_max);
     let service = service_fn(|request| {
-        let (shared, refusal) = (Arc::clone(&shared), Arc::clone(&refusal));
-        async move { Ok::<_, Infallible>(answer(&shared, request, client, &refusal).await) }
+        let (shared, unread, refusal) = (Arc::clone(&shared), unread.clone(), Arc::clone(&refusal));
+        async move {
+            let mut response = answer(&shared, request, client, &unread, &refusal).await;
+            unread.close_after(response.headers_mut());
+            Ok::<_, Infallible>(response)
+        }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -132,11 +138,14 @@ async fn answer(
     shared: &Shared,
     request: Request<Incoming>,
     client: SocketAddr,
+    unread: &Unread,
     refusal: &OnceLock<Refusal>,
 ) -> Response<ReplyBody> {
     let counters = shared.status.counters();
+    let request = unread.watch(request);
     let path = request.uri().path();
     if let (Some(refusal), REFUSED_TARGET) = (refusal.get(), path) {
+        unread.head_was_refused();
         let kind = match refusal {
             Refusal::HeadTooLarge => Kind::HeadTooLarge,
             _ => Kind::MalformedRequest,

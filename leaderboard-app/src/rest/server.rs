@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::Rest;
+use crate::lingering;
 
 /// What one client may use, and all of them together.
 #[derive(Clone, Copy, Debug)]
@@ -85,9 +86,15 @@ fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    let (stream, unread) = lingering::Connection::new(stream);
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let mut rest = rest.clone();
-        async move { Ok::<_, Infallible>(rest.answer(request.map(Body::new)).await) }
+        let (mut rest, unread) = (rest.clone(), unread.clone());
+        async move {
+            let request = unread.watch(request).map(Body::new);
+            let mut response = rest.answer(request).await;
+            unread.close_after(response.headers_mut());
+            Ok::<_, Infallible>(response)
+        }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())

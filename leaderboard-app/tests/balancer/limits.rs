@@ -37,6 +37,37 @@ async fn a_chunked_body_is_measured_as_it_comes() {
     assert!(node.seen().is_empty());
 }
 
+/// Whatever the reason, a client that goes on sending can read why it was refused.
+#[tokio::test]
+async fn what_comes_after_a_refusal_does_not_destroy_it() {
+    let node = Node::named("a").await;
+    let mut config = config(&[&node]);
+    config.bodies_bytes_max = 0;
+    let front = Front::with(config).await;
+    let length = "Content-Length: 2097152\r\n\r\n";
+    for (head, status) in [
+        (format!("POST / HTTP/1.1\r\nHost: a\r\n{length}"), "413"),
+        (format!("POST / HTTP/1.1\r\n{length}"), "400"),
+        (format!("TRACE / HTTP/1.1\r\nHost: a\r\n{length}"), "405"),
+        (format!("POST /lb/status HTTP/1.1\r\nHost: a\r\n{length}"), "405"),
+        (format!("GET /lb/status HTTP/1.1\r\nHost: a\r\n{length}"), "200"),
+        (format!("POST / HTTP/1.1\r\nHost: a\r\nno colon\r\n{length}"), "400"),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}", "x".repeat(20 << 10)), "431"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\nx".to_owned(), "503"),
+    ] {
+        let mut raw = Raw::connect(front.address).await;
+        raw.send(&head).await;
+        raw.replied().await;
+        for _ in 0..16 {
+            raw.send(&"x".repeat(1 << 16)).await;
+        }
+        let reply = raw.until_closed().await;
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{head}: {reply}");
+        assert!(reply.contains("\r\nconnection: close\r\n"), "{head}: {reply}");
+    }
+    assert!(node.seen().is_empty());
+}
+
 #[tokio::test]
 async fn who_asks_first_is_refused_before_the_body() {
     let front = Front::before(&[&Node::named("a").await]).await;

@@ -15,9 +15,13 @@ impl Raw {
         Self(TcpStream::connect(address).await.unwrap())
     }
 
-    /// Sends, and does not mind when the other side has had enough.
     pub(crate) async fn send(&mut self, text: &str) {
-        let _ = self.0.write_all(text.as_bytes()).await;
+        self.0.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Waits for a reply, and reads nothing of it.
+    pub(crate) async fn replied(&mut self) {
+        within("a raw reply", self.0.readable()).await.unwrap();
     }
 
     /// Reads until this was received.
@@ -34,7 +38,7 @@ impl Raw {
     /// Everything until the other side closes.
     pub(crate) async fn until_closed(&mut self) -> String {
         let mut received = Vec::new();
-        let reading = async { while self.0.read_buf(&mut received).await.is_ok_and(|n| n > 0) {} };
+        let reading = async { while self.0.read_buf(&mut received).await.unwrap() > 0 {} };
         within("the connection to be closed", reading).await;
         String::from_utf8(received).unwrap()
     }

@@ -16,8 +16,7 @@ async fn exchange(server: &Server, bytes: &[u8]) -> String {
 
 async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
-    // A reset after the answer is as good an end as any.
-    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -45,7 +44,7 @@ async fn what_is_not_http_is_refused_and_the_node_goes_on() {
     long.resize(64 << 10, b'a');
     long.extend_from_slice(b"\r\n\r\n");
     let answer = exchange(&server, &long).await;
-    assert!(answer.starts_with("HTTP/1.1 431") || answer.is_empty(), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     assert_eq!(server.client.digest().await, digest);
     server.stop().await;
 }
@@ -71,11 +70,8 @@ async fn a_body_that_breaks_off_or_dawdles_is_no_vote() {
         endless.resize(endless.len() + 0x10000, b' ');
         endless.extend_from_slice(b"\r\n");
     }
-    let mut stream = TcpStream::connect(server.client.0).await.unwrap();
-    // The node may close before it has read everything.
-    let _ = stream.write_all(&endless).await;
-    let answer = read_to_end(&mut stream).await;
-    assert!(answer.starts_with("HTTP/1.1 413") || answer.is_empty(), "{answer}");
+    let answer = exchange(&server, &endless).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
 
     let mut stream = TcpStream::connect(server.client.0).await.unwrap();
     let cut = format!("{head}content-length: 30\r\n\r\n{{\"player\":\"a\"");

@@ -7,4 +7,5 @@ mod cluster;
 mod connections;
 mod page;
 mod rankings;
+mod unread;
 mod votes;
