@@ -30,7 +30,7 @@ struct Replica {
 impl Replica {
     fn new(id: NodeId, members: &Membership, now: Instant) -> Outcome<Self> {
         let mut config = Config::new(id, id.get());
-        config.trailing_bytes_max = 60; // One entry stays in the log behind a snapshot.
+        config.trailing_bytes_max = 53; // One short entry stays in the log behind a snapshot.
         config.snapshot_chunk_bytes_max = 10;
         let node = Node::new(config, Restored::empty(members.clone()), now)?;
         let (words, snapshot, reads, fates) = (String::new(), vec![], vec![], vec![]);
