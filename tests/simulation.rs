@@ -81,11 +81,23 @@ fn check_that_it_was_not_too_easy(total: &Report, seeds: u64) {
         ("messages lost", total.lost),
         ("messages duplicated", total.duplicated),
         ("receipts out of order", total.receipts_out_of_order),
-        ("proposals superseded", total.superseded),
+        ("configurations", total.configurations),
+        ("membership changes completed", total.changes_committed),
+        ("learners promoted", total.promotions),
+        ("transfers", total.transfers),
+        ("transfers that failed", total.transfers_failed),
+        ("snapshots cut", total.cuts),
+        ("compactions", total.compactions),
+        ("snapshots installed", total.installs),
+        ("disks damaged", total.disks_damaged),
+        ("peers reborn", total.reborn),
     ];
     for (what, count) in counted {
         assert!(count >= 100, "only {count} {what} in {seeds} seeds");
     }
+    assert!(total.superseded >= 40, "only {} proposals superseded", total.superseded);
+    assert!(total.unknown_fates >= 5, "only {} fates unknown", total.unknown_fates);
+    assert!(total.hopeless <= seeds / 10, "{} runs without a demand", total.hopeless);
 }
 
 #[test]

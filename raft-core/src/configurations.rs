@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::entry::{Entry, Payload};
 use crate::membership::Membership;
-use crate::types::LogIndex;
+use crate::types::{LogIndex, NodeId};
 
 /// A stack of memberships by log index. Invariants: never empty, indexes rise.
 #[derive(Clone, Debug)]
@@ -44,6 +44,13 @@ impl Configurations {
         let count = self.stack.partition_point(|(from, _)| *from <= index).max(1);
         let (from, membership) = &self.stack[count - 1];
         (*from, membership)
+    }
+
+    /// Does `id` vote in the configuration as of `committed`, or in one behind it, which may or may not
+    /// come to be?
+    pub(crate) fn may_need_vote_of(&self, id: NodeId, committed: LogIndex) -> bool {
+        let first = self.stack.partition_point(|(from, _)| *from <= committed).max(1) - 1;
+        self.stack[first..].iter().any(|(_, membership)| membership.is_voter(id))
     }
 
     /// Notes an appended entry; true if it changed the membership.

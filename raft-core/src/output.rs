@@ -6,7 +6,7 @@ use crate::entry::Entry;
 use crate::event::Event;
 use crate::message::Envelope;
 use crate::refusal::ReadRefused;
-use crate::snapshot::{ChunkOrder, Incoming, Snapshot};
+use crate::snapshot::{ChunkOrder, Incoming, LogBase, Snapshot};
 use crate::types::{LogIndex, LogPosition};
 use crate::write::Write;
 
@@ -44,8 +44,9 @@ pub struct Output {
     pub chunks: Vec<ChunkOrder>,
     /// What to do with a snapshot that is on its way here, in order.
     pub incoming: Vec<Incoming>,
-    /// Entries up to here are not needed any more: the storage may drop them when it likes.
-    pub compacted: Option<LogPosition>,
+    /// The log begins behind this now: the storage may drop what is before it when it likes, and keeps
+    /// this to give back as [`Restored::base`](crate::Restored).
+    pub compacted: Option<LogBase>,
     /// What happened, for logs, metrics and checkers.
     pub events: Vec<Event>,
 }

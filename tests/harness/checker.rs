@@ -7,32 +7,41 @@
 use std::collections::BTreeMap;
 
 use raft_core::{
-    AppendOutcome, BallotKind, Entry, Envelope, Fate, LogIndex, LogPosition, Membership, Message,
-    NodeId, ReadId, RoleKind, Term,
+    AppendOutcome, Consistency, Entry, Envelope, Fate, Incarnation, LogIndex, LogPosition,
+    Membership, Message, NodeId, ReadId, ReadOutcome, RoleKind, Snapshot, Status, Term,
 };
 
-use super::cluster::{Disk, Effects, Member};
+use super::cluster::{Effects, Member};
+use super::storage::Disk;
 
 /// What must stay true for ever, and what it was last time.
 pub struct Checker {
-    membership: Membership,
     /// Election Safety: who led each term.
     leaders: BTreeMap<Term, NodeId>,
     /// Votes that left a node: at most one per node and term.
     votes: BTreeMap<(NodeId, Term), NodeId>,
     /// What was committed, by index from 1.
     pub committed: Vec<Entry>,
+    /// What a state machine is after each of them.
+    states: Vec<u64>,
     /// In which term each of them was: by the leader of that term, whatever term it is of itself.
     committed_in: Vec<Term>,
     /// Log Matching: what the entry at each position says, and the term of the one before it.
     entries: BTreeMap<LogPosition, (Entry, Term)>,
     last_seen: BTreeMap<NodeId, Seen>,
-    /// For each read the index that had been handed to a state machine anywhere when it began.
+    /// What those had on their disks who are gone for good.
+    graves: BTreeMap<NodeId, Disk>,
+    /// For each read the index that it must reach: for a linearizable one what had been handed to a state machine anywhere when it began.
     reads: BTreeMap<(NodeId, u64, ReadId), LogIndex>,
     /// The greatest index that was handed to a state machine anywhere.
     pub visible: LogIndex,
     /// How many reads were answered with an index.
     pub reads_served: u64,
+    /// How many configurations took effect at a leader.
+    pub configurations: u64,
+    pub snapshots_installed: u64,
+    pub changes_committed: u64,
+    pub unknown_fates: u64,
 }
 
 /// A node as it was after its last step in this life.
@@ -43,23 +52,30 @@ struct Seen {
     commit: LogIndex,
     handed_out: LogIndex,
     log: Vec<LogPosition>,
-    /// As a leader: how far each peer matches.
-    matches: BTreeMap<NodeId, LogIndex>,
+    /// As a leader: how far each peer matches, and in which of its incarnations.
+    matches: BTreeMap<NodeId, (LogIndex, Incarnation)>,
+    membership: Option<(LogIndex, Membership)>,
+    installed: bool,
 }
 
 impl Checker {
-    pub fn new(membership: Membership) -> Self {
+    pub fn new() -> Self {
         Self {
-            membership,
             leaders: BTreeMap::new(),
             votes: BTreeMap::new(),
             committed: Vec::new(),
+            states: Vec::new(),
             committed_in: Vec::new(),
             entries: BTreeMap::new(),
             last_seen: BTreeMap::new(),
+            graves: BTreeMap::new(),
             reads: BTreeMap::new(),
             visible: LogIndex(0),
             reads_served: 0,
+            configurations: 0,
+            snapshots_installed: 0,
+            changes_committed: 0,
+            unknown_fates: 0,
         }
     }
 
@@ -68,52 +84,98 @@ impl Checker {
         self.leaders.len()
     }
 
-    /// A new life begins with what the disk has: what was only in memory may be gone.
-    pub fn on_restart(&mut self, id: NodeId) {
-        self.last_seen.remove(&id);
+    /// A new life begins with what the disk has, applied up to here: what was only in memory may be gone.
+    pub fn on_restart(&mut self, id: NodeId, applied: LogIndex) {
+        self.last_seen.insert(id, Seen { handed_out: applied, ..Seen::default() });
     }
 
-    pub fn on_read_started(&mut self, id: NodeId, life: u64, read: ReadId) {
-        self.reads.insert((id, life, read), self.visible);
+    pub fn on_death(&mut self, id: NodeId, disk: Disk) {
+        self.last_seen.remove(&id);
+        self.graves.insert(id, disk);
+    }
+
+    pub fn on_read_started(&mut self, id: NodeId, life: u64, read: ReadId, how: Consistency) {
+        let index = match how {
+            Consistency::Linearizable | Consistency::Lease => self.visible,
+            Consistency::AtLeast(index) => index,
+        };
+        self.reads.insert((id, life, read), index);
     }
 
     /// A node was polled: everything that it did since the last time is checked.
     pub fn on_poll(&mut self, members: &BTreeMap<NodeId, Member>, id: NodeId, effects: &Effects) {
         let member = &members[&id];
-        self.check_role_and_log(id, member);
-        self.check_commit(members, id);
+        self.check_role_and_log(members, id);
         self.check_match(members, id);
         for envelope in &effects.messages {
             check_durable_before_visible(envelope, &member.disk);
             self.check_vote(envelope);
         }
-        self.check_handed_out(id, &effects.committed);
-        for outcome in &effects.reads {
-            let begun = self.reads.remove(&(id, member.lives, outcome.id));
-            let visible =
+        if let Some(snapshot) = &effects.restore {
+            self.check_restored(id, snapshot, member);
+        }
+        self.check_handed_out(id, &effects.committed, member);
+        self.check_reads(id, member.lives, &effects.reads);
+        self.check_fates(id, effects);
+    }
+
+    fn check_reads(&mut self, id: NodeId, life: u64, outcomes: &[ReadOutcome]) {
+        for outcome in outcomes {
+            let begun = self.reads.remove(&(id, life, outcome.id));
+            let least =
                 begun.unwrap_or_else(|| panic!("{id}: read {:?} answered twice", outcome.id));
             if let Ok(index) = outcome.index {
                 self.reads_served += 1;
-                assert!(
-                    index >= visible,
-                    "stale read: {id} reads at {index}, {visible} was visible"
-                );
+                assert!(index >= least, "stale read: {id} reads at {index}, {least} was visible");
             }
         }
-        for outcome in &effects.proposals {
+    }
+
+    fn check_fates(&mut self, id: NodeId, effects: &Effects) {
+        let mut fates: Vec<(LogPosition, LogPosition, Fate)> = Vec::new();
+        fates.extend(effects.proposals.iter().map(|it| (it.first, it.last, it.fate)));
+        fates.extend(effects.changes.iter().map(|it| (it.change, it.change, it.fate)));
+        for (first, last, fate) in fates {
             let chosen = |position: LogPosition| self.position_committed(position.index);
-            match outcome.fate {
+            match fate {
                 Fate::Committed => {
-                    assert_eq!(chosen(outcome.first), Some(outcome.first), "fate: committed");
-                    assert_eq!(chosen(outcome.last), Some(outcome.last), "fate: committed");
+                    assert_eq!(chosen(first), Some(first), "fate: committed");
+                    assert_eq!(chosen(last), Some(last), "fate: committed");
                 }
                 Fate::Superseded => {
-                    let other = chosen(outcome.first).expect("superseded by something committed");
-                    assert_ne!(other, outcome.first, "fate: superseded");
+                    let other = chosen(first).expect("superseded by something committed");
+                    assert_ne!(other, first, "fate: superseded");
                 }
-                Fate::Unknown => panic!("fate: nothing hides the log from the node here"),
+                Fate::Unknown => {
+                    let seen = &self.last_seen[&id];
+                    assert!(seen.installed, "{id}: nothing hides the fate of {first}");
+                    self.unknown_fates += 1;
+                }
             }
         }
+        let done = effects.changes.iter().filter(|it| it.fate == Fate::Committed).count();
+        self.changes_committed += done as u64;
+    }
+
+    /// What a snapshot makes of the state machine is what its commands would have.
+    fn check_restored(&mut self, id: NodeId, snapshot: &Snapshot, member: &Member) {
+        let index = snapshot.index();
+        let chosen = self.position_committed(index);
+        assert_eq!(chosen, Some(snapshot.base.position), "a snapshot of something else: {id}");
+        let seen = self.last_seen.get_mut(&id).expect("checked just before");
+        assert!(index > seen.handed_out, "{id}: a snapshot takes the state machine back");
+        seen.handed_out = index;
+        seen.installed = true;
+        self.snapshots_installed += 1;
+        self.check_state(id, index, member);
+    }
+
+    fn check_state(&self, id: NodeId, index: LogIndex, member: &Member) {
+        let state = member.machine.state_at(index);
+        // What has been replaced within the same poll cannot be looked at any more.
+        let Some(state) = state else { return };
+        let slot = usize::try_from(index.0 - 1).expect("a small log");
+        assert_eq!(Some(&state), self.states.get(slot), "State Machine Safety: {id} at {index}");
     }
 
     fn position_committed(&self, index: LogIndex) -> Option<LogPosition> {
@@ -121,15 +183,20 @@ impl Checker {
         self.committed.get(slot).map(Entry::position)
     }
 
-    fn check_role_and_log(&mut self, id: NodeId, member: &Member) {
-        let node = member.node.as_ref().expect("a polled node runs");
+    fn check_role_and_log(&mut self, members: &BTreeMap<NodeId, Member>, id: NodeId) {
+        let node = members[&id].node.as_ref().expect("a polled node runs");
         let status = node.status();
         let before = self.last_seen.remove(&id).unwrap_or_default();
         assert!(status.term >= before.term, "{id}: the term fell");
         assert!(status.commit >= before.commit, "{id}: the commit index fell");
-        let mut log = Vec::with_capacity(before.log.len());
-        let mut prev = Term(0);
-        for index in (1..=status.last.index.0).map(LogIndex) {
+        let base = usize::try_from(status.base.index.0).expect("a small log");
+        assert!(base <= self.committed.len(), "{id}: compacted beyond what is committed");
+        // What is compacted was committed, and is what was committed there.
+        let mut log: Vec<_> = self.committed[..base].iter().map(Entry::position).collect();
+        let below = log.last().copied().unwrap_or_default();
+        assert_eq!(below, status.base, "{id}: the log stands on something else");
+        let mut prev = below.term;
+        for index in (status.base.index.0 + 1..=status.last.index.0).map(LogIndex) {
             let entry = node.entry(index).expect("a log has no gap");
             let known = before.log.get(log.len()) == Some(&entry.position());
             if !known {
@@ -143,44 +210,86 @@ impl Checker {
             prev = entry.term;
             log.push(entry.position());
         }
-        let leads = status.role == RoleKind::Leader;
-        let matches: BTreeMap<_, _> =
-            status.peers.iter().map(|peer| (peer.id, peer.match_index)).collect();
-        if leads {
-            let first = *self.leaders.entry(status.term).or_insert(id);
-            assert_eq!(first, id, "Election Safety: two leaders in term {}", status.term);
-            let earlier = self.committed_in.partition_point(|&term| term < status.term);
-            for (slot, entry) in self.committed[..earlier].iter().enumerate() {
-                assert_eq!(log.get(slot), Some(&entry.position()), "Leader Completeness: {id}");
-            }
-            if before.role == Some(RoleKind::Leader) && before.term == status.term {
-                assert!(log.starts_with(&before.log), "Leader Append-Only: {id}");
-                for (peer, index) in &matches {
-                    let earlier = before.matches.get(peer);
-                    assert!(earlier <= Some(index), "the match index of {peer} fell at {id}");
-                }
+        let incarnation = |id| members.get(&id).map_or(Incarnation(0), |it| it.disk.incarnation);
+        let matches: BTreeMap<_, _> = status
+            .peers
+            .iter()
+            .map(|peer| (peer.id, (peer.match_index, incarnation(peer.id))))
+            .collect();
+        if status.role == RoleKind::Leader {
+            self.check_leader(&status, &before, &log, &matches);
+        }
+        let Seen { handed_out, installed, .. } = before;
+        let membership = Some((status.membership_index, status.membership));
+        let (role, term, commit) = (Some(status.role), status.term, status.commit);
+        let seen = Seen { role, term, commit, handed_out, log, matches, membership, installed };
+        self.last_seen.insert(id, seen);
+    }
+
+    fn check_leader(
+        &mut self,
+        status: &Status,
+        before: &Seen,
+        log: &[LogPosition],
+        matches: &BTreeMap<NodeId, (LogIndex, Incarnation)>,
+    ) {
+        let id = status.id;
+        let first = *self.leaders.entry(status.term).or_insert(id);
+        assert_eq!(first, id, "Election Safety: two leaders in term {}", status.term);
+        let earlier = self.committed_in.partition_point(|&term| term < status.term);
+        for (slot, entry) in self.committed[..earlier].iter().enumerate() {
+            assert_eq!(log.get(slot), Some(&entry.position()), "Leader Completeness: {id}");
+        }
+        if before.role != Some(RoleKind::Leader) || before.term != status.term {
+            return;
+        }
+        assert!(log.starts_with(&before.log), "Leader Append-Only: {id}");
+        for (peer, (index, incarnation)) in matches {
+            if let Some((earlier, same)) = before.matches.get(peer) {
+                let reborn = same != incarnation || *incarnation > Incarnation(0);
+                assert!(reborn || earlier <= index, "the match index of {peer} fell at {id}");
             }
         }
-        let handed_out = before.handed_out;
-        let (role, term, commit) = (Some(status.role), status.term, status.commit);
-        self.last_seen.insert(id, Seen { role, term, commit, handed_out, log, matches });
+        if let Some((index, membership)) = &before.membership
+            && *index != status.membership_index
+        {
+            self.configurations += 1;
+            check_quorums_meet(membership, &status.membership);
+        }
     }
 
     /// What a node takes to be committed is what all take to be committed, and a majority has it on disk.
-    fn check_commit(&mut self, members: &BTreeMap<NodeId, Member>, id: NodeId) {
+    pub fn check_commit(
+        &mut self,
+        members: &BTreeMap<NodeId, Member>,
+        id: NodeId,
+        membership: &Membership,
+    ) {
         let node = members[&id].node.as_ref().expect("a polled node runs");
         let (commit, term) = (node.status().commit, node.status().term);
-        for index in (1..=commit.0).map(LogIndex) {
-            let entry = node.entry(index).expect("what is committed is in the log");
+        let seen = self.last_seen.get(&id).map_or(LogIndex(0), |seen| seen.commit);
+        for index in (seen.0 + 1..=commit.0).map(LogIndex) {
+            let Some(entry) = node.entry(index) else {
+                let chosen = self.position_committed(index);
+                assert!(chosen.is_some(), "{id} has a snapshot of what is not committed: {index}");
+                continue;
+            };
             if let Some(chosen) = self.position_committed(index) {
                 assert_eq!(chosen, entry.position(), "State Machine Safety: {id} at {index}");
                 continue;
             }
-            let on_disk = |id: NodeId| members[&id].disk.holds(entry.position());
+            // A disk that lost it has made up for that: its node votes for no log that lacks it. A node that
+            // is gone for good votes for none at all.
+            let on_disk = |id: NodeId| {
+                let disk = members.get(&id).map(|it| &it.disk).or_else(|| self.graves.get(&id));
+                disk.is_some_and(|it| it.holds(entry.position()) || it.lost >= entry.position())
+            };
             assert!(
-                self.membership.is_quorum(on_disk),
+                membership.is_quorum(on_disk),
                 "committed without a durable majority: {entry} by {id}"
             );
+            let before = self.states.last().copied().unwrap_or(0);
+            self.states.push(super::storage::apply(before, entry));
             self.committed.push(entry.clone());
             self.committed_in.push(term);
         }
@@ -196,19 +305,18 @@ impl Checker {
                 continue;
             };
             // Once the peer knows of a newer term its log may change under a deposed leader.
-            let disk = &members[&peer.id].disk;
+            let Some(disk) = members.get(&peer.id).map(|member| &member.disk) else { continue };
             if disk.hard_state.term == status.term {
-                assert!(disk.holds(entry.position()), "match beyond the disk: {id} of {}", peer.id);
+                let had = disk.holds(entry.position()) || disk.lost >= entry.position();
+                assert!(had, "match beyond the disk: {id} of {}", peer.id);
             }
         }
     }
 
     fn check_vote(&mut self, envelope: &Envelope) {
         let candidate = match envelope.message {
-            Message::RequestVote { ballot, .. } if ballot.kind == BallotKind::Vote => envelope.from,
-            Message::RequestVoteReply { ballot, granted: true }
-                if ballot.kind == BallotKind::Vote =>
-            {
+            Message::RequestVote { ballot, .. } if ballot.kind.binds() => envelope.from,
+            Message::RequestVoteReply { ballot, granted: true } if ballot.kind.binds() => {
                 envelope.to
             }
             _ => return,
@@ -218,7 +326,7 @@ impl Checker {
     }
 
     /// Entries reach a state machine in order, each once per life, and the same everywhere.
-    fn check_handed_out(&mut self, id: NodeId, entries: &[Entry]) {
+    fn check_handed_out(&mut self, id: NodeId, entries: &[Entry], member: &Member) {
         let seen = self.last_seen.get_mut(&id).expect("checked just before");
         for entry in entries {
             assert_eq!(entry.index, seen.handed_out.next(), "{id}: handed out of order");
@@ -227,6 +335,25 @@ impl Checker {
             assert_eq!(self.committed.get(slot), Some(entry), "State Machine Safety: {id}");
             self.visible = self.visible.max(entry.index);
         }
+        if let Some(last) = entries.last() {
+            self.check_state(id, last.index, member);
+        }
+    }
+}
+
+/// Of two configurations in a row no majority of the one may be able to decide without any node of a
+/// majority of the other (thesis §4.1).
+fn check_quorums_meet(before: &Membership, after: &Membership) {
+    let mut all: Vec<NodeId> = before.nodes().chain(after.nodes()).collect();
+    all.sort_unstable();
+    all.dedup();
+    for side in 0..1_u32 << all.len() {
+        let on_side = |id: NodeId| {
+            let place = all.iter().position(|&other| other == id).expect("one of all");
+            side & (1 << place) != 0
+        };
+        let disjoint = before.is_quorum(on_side) && after.is_quorum(|id| !on_side(id));
+        assert!(!disjoint, "disjoint majorities: {before} and {after}");
     }
 }
 
@@ -234,19 +361,21 @@ impl Checker {
 fn check_durable_before_visible(envelope: &Envelope, disk: &Disk) {
     assert_eq!(envelope.term, disk.hard_state.term, "a term that is not durable: {envelope}");
     match &envelope.message {
-        Message::RequestVote { ballot, .. } if ballot.kind == BallotKind::Vote => {
+        Message::RequestVote { ballot, .. } if ballot.kind.binds() => {
             let voted = disk.hard_state.voted_for;
             assert_eq!(voted, Some(envelope.from), "a vote that is not durable: {envelope}");
         }
-        Message::RequestVoteReply { ballot, granted: true } if ballot.kind == BallotKind::Vote => {
+        Message::RequestVoteReply { ballot, granted: true } if ballot.kind.binds() => {
             let voted = disk.hard_state.voted_for;
             assert_eq!(voted, Some(envelope.to), "a vote that is not durable: {envelope}");
         }
         Message::AppendEntriesReply {
             outcome: AppendOutcome::Accepted { durable, .. }, ..
         } => {
-            let on_disk = disk.entries.len() as u64;
-            assert!(durable.0 <= on_disk, "an acknowledgement that is not durable: {envelope}");
+            assert!(
+                *durable <= disk.last().index,
+                "an acknowledgement that is not durable: {envelope}"
+            );
         }
         _ => {}
     }

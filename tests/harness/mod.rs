@@ -1,7 +1,8 @@
 //! What the tests of the protocol share: a cluster of shipping `raft_core::Node`s in one thread, over a
 //! disk that forgets what was not synced, watched by a checker after every step.
 //!
-//! `cluster.rs` moves one node at a time and knows no chance; `checker.rs` holds the invariants;
+//! `storage.rs` is the disk and the state machine of a member; `cluster.rs` moves one node at a time and
+//! knows no chance; `checker.rs` holds the invariants;
 //! `simulation.rs` adds virtual time, faults and clients, all drawn from one seed; `script.rs` runs the
 //! golden scripts.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of the harness")]
@@ -10,3 +11,4 @@ pub mod checker;
 pub mod cluster;
 pub mod script;
 pub mod simulation;
+pub mod storage;

@@ -6,6 +6,7 @@
 //! broken for ever, and progress is demanded within ten election timeouts. The checker watches every step.
 
 mod faults;
+mod operators;
 mod options;
 mod progress;
 
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::{Envelope, Input, Instant, LogIndex, NodeId, RoleKind};
+use raft_core::{Consistency, Envelope, Input, Instant, LogIndex, NodeId, RoleKind};
 
 use super::cluster::{Cluster, Effects};
 pub use options::{Options, Report};
@@ -27,6 +28,13 @@ enum Happening {
     /// This life of a node is polled, if it still waits for that.
     Poll(NodeId, u64),
     Applied(NodeId, u64, LogIndex),
+    /// This life of a node reads a chunk for a peer, or stores what has come of a snapshot.
+    ReadChunk(NodeId, u64),
+    Store(NodeId, u64),
+    /// This life of a node cuts a snapshot.
+    Cut(NodeId, u64),
+    /// Someone changes the members, hands leadership over, or cuts a snapshot unasked.
+    Operator,
     Restart(NodeId),
     Heal(u64),
     Resume(NodeId),
@@ -47,6 +55,8 @@ pub struct Simulation {
     cut: BTreeSet<(NodeId, NodeId, u64)>,
     paused: BTreeSet<NodeId>,
     unpolled: BTreeSet<NodeId>,
+    /// The number of the next node that joins.
+    next_id: u64,
     chaos: bool,
     trace: bool,
     report: Report,
@@ -63,6 +73,7 @@ impl Simulation {
             println!("{options:?}");
         }
         let cluster = Cluster::new(options.size, options.config(seed));
+        let simulation_size = options.size;
         let mut simulation = Self {
             cluster,
             options,
@@ -73,12 +84,20 @@ impl Simulation {
             cut: BTreeSet::new(),
             paused: BTreeSet::new(),
             unpolled: BTreeSet::new(),
+            next_id: simulation_size + 1,
             chaos: true,
             trace,
             report: Report::default(),
             commands: 0,
         };
+        for id in simulation.cluster.ids() {
+            let drift = simulation.drift();
+            if let Some(member) = simulation.cluster.members.get_mut(&id) {
+                member.drift_ppm = drift; // Time has not begun: no clock jumps.
+            }
+        }
         simulation.later(Duration::ZERO, Happening::Client);
+        simulation.later(simulation.options.operator_interval, Happening::Operator);
         simulation.later(simulation.options.fault_interval, Happening::Fault);
         simulation
     }
@@ -92,6 +111,10 @@ impl Simulation {
         self.report.elections = self.cluster.checker.elections() as u64;
         self.report.committed = self.cluster.checker.committed.len() as u64;
         self.report.reads = self.cluster.checker.reads_served;
+        self.report.configurations = self.cluster.checker.configurations;
+        self.report.changes_committed = self.cluster.checker.changes_committed;
+        self.report.unknown_fates = self.cluster.checker.unknown_fates;
+        self.report.installs = self.cluster.checker.snapshots_installed;
         self.report
     }
 
@@ -115,7 +138,7 @@ impl Simulation {
     fn one_event(&mut self) {
         self.report.events += 1;
         let running = self.cluster.ids().into_iter().filter(|&id| self.runs(id));
-        let timer = running.map(|id| (self.cluster.node(id).deadline(), id)).min();
+        let timer = running.map(|id| (self.cluster.deadline(id), id)).min();
         let next = self.agenda.peek().map(|Reverse((at, _))| *at);
         match (timer, next) {
             (Some((at, id)), next) if next.is_none_or(|next| at < next) => {
@@ -147,8 +170,9 @@ impl Simulation {
     }
 
     fn happen(&mut self, happening: Happening) {
-        let lives =
-            |id: NodeId, life: u64| self.runs(id) && self.cluster.members[&id].lives == life;
+        let lives = |id: NodeId, life: u64| {
+            self.runs(id) && self.cluster.members.get(&id).is_some_and(|it| it.lives == life)
+        };
         match happening {
             Happening::Deliver(envelope) => self.deliver(envelope),
             Happening::Sync(id, life) if lives(id, life) => self.sync(id),
@@ -160,12 +184,32 @@ impl Simulation {
                 self.poll_soon(id);
             }
             // A paused node does all that when it goes on.
-            Happening::Sync(id, _) | Happening::Poll(id, _) | Happening::Applied(id, ..)
+            Happening::ReadChunk(id, life) if lives(id, life) => {
+                self.cluster.read_chunk(id);
+                self.poll_soon(id);
+            }
+            Happening::Store(id, life) if lives(id, life) => {
+                self.cluster.store_incoming(id);
+                self.poll_soon(id);
+            }
+            Happening::Cut(id, life) if lives(id, life) => self.cut(id),
+            Happening::Operator => self.operator(),
+            Happening::Sync(id, _)
+            | Happening::Poll(id, _)
+            | Happening::Applied(id, ..)
+            | Happening::ReadChunk(id, _)
+            | Happening::Store(id, _)
+            | Happening::Cut(id, _)
                 if self.paused.contains(&id) =>
             {
                 self.later(Duration::from_millis(5), happening);
             }
-            Happening::Sync(..) | Happening::Poll(..) | Happening::Applied(..) => {}
+            Happening::Sync(..)
+            | Happening::Poll(..)
+            | Happening::Applied(..)
+            | Happening::ReadChunk(..)
+            | Happening::Store(..)
+            | Happening::Cut(..) => {}
             Happening::Restart(id) => self.restart(id),
             Happening::Heal(number) => {
                 self.note(|| format!("heal {number}"));
@@ -175,12 +219,13 @@ impl Simulation {
                 self.note(|| format!("resume {id}"));
                 if self.paused.remove(&id) && self.cluster.is_up(id) && self.random.bool() {
                     // Someone asks before it notices how late it is.
-                    let _refused = self.cluster.read(id);
+                    let _refused = self.cluster.read(id, Consistency::Lease);
                     self.poll(id);
                 }
             }
             Happening::Crash(id, life) => {
-                if self.chaos && self.cluster.members[&id].lives == life {
+                let lives = self.cluster.members.get(&id).is_some_and(|it| it.lives == life);
+                if self.chaos && lives {
                     self.crash(id);
                 }
             }
@@ -225,9 +270,13 @@ impl Simulation {
         }
     }
 
-    fn sync_later(&mut self, id: NodeId) {
+    fn disk_time(&mut self) -> Duration {
         let calm = Duration::from_millis(4);
-        let wait = self.up_to(if self.chaos { self.options.sync_max } else { calm });
+        self.up_to(if self.chaos { self.options.sync_max } else { calm })
+    }
+
+    fn sync_later(&mut self, id: NodeId) {
+        let wait = self.disk_time();
         let life = self.cluster.members[&id].lives;
         self.later(wait, Happening::Sync(id, life));
     }
@@ -246,13 +295,39 @@ impl Simulation {
 
     fn poll(&mut self, id: NodeId) {
         self.unpolled.remove(&id);
-        let Effects { messages, committed, reads: _, proposals, events, wrote } =
-            self.cluster.poll(id);
+        let Effects {
+            messages,
+            restore,
+            committed,
+            reads: _,
+            proposals,
+            changes: _,
+            snapshot_due,
+            events,
+            wrote,
+            chunks,
+            incoming,
+            compacted: _,
+        } = self.cluster.poll(id);
         for event in events {
             self.note(|| format!("{id} {event:?}"));
+            self.report.count(&event);
             if matches!(event, raft_core::Event::Role { role: RoleKind::Leader, .. }) {
                 self.curse(id);
             }
+        }
+        let life = self.cluster.members[&id].lives;
+        for _ in 0..chunks {
+            let wait = self.disk_time();
+            self.later(wait, Happening::ReadChunk(id, life));
+        }
+        for _ in 0..incoming {
+            let wait = self.disk_time();
+            self.later(wait, Happening::Store(id, life));
+        }
+        if snapshot_due && self.random.u8(..8) > 0 {
+            let wait = self.up_to(self.options.sync_max * 4);
+            self.later(wait, Happening::Cut(id, life));
         }
         for outcome in proposals {
             self.report.superseded += u64::from(outcome.fate == raft_core::Fate::Superseded);
@@ -260,10 +335,10 @@ impl Simulation {
         if wrote {
             self.sync_later(id);
         }
-        if let Some(last) = committed.last() {
+        let restored = restore.map(|snapshot| snapshot.index());
+        if let Some(applied) = committed.last().map(|entry| entry.index).or(restored) {
             let wait = self.up_to(Duration::from_millis(3));
-            let life = self.cluster.members[&id].lives;
-            self.later(wait, Happening::Applied(id, life, last.index));
+            self.later(wait, Happening::Applied(id, life, applied));
         }
         for envelope in messages {
             self.transmit(envelope);
@@ -291,7 +366,16 @@ impl Simulation {
         if !up.is_empty() {
             let id = up[self.random.usize(..up.len())];
             if self.random.f64() < 0.3 {
-                let _refused = self.cluster.read(id);
+                let visible = self.cluster.checker.visible.0;
+                let how = match self.random.u8(..4) {
+                    0 => Consistency::Lease,
+                    1 => Consistency::AtLeast(LogIndex(self.random.u64(0..=visible + 3))),
+                    _ => Consistency::Linearizable,
+                };
+                // An old leader is asked, too: what it says must not be stale.
+                let to = self.leader().filter(|_| self.random.bool()).unwrap_or(id);
+                let _refused = self.cluster.read(to, how);
+                self.poll_soon(to);
             } else {
                 self.propose(id);
             }

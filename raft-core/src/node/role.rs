@@ -216,10 +216,12 @@ impl Node {
     }
 
     /// Could this node lead? Not while it knows that it has lost entries which it may have acknowledged.
+    /// A configuration without it counts once it is committed: until then its log may be the only one
+    /// that can win, and the others need it to (thesis §4.2.2).
     pub(super) fn may_campaign(&self) -> bool {
         self.hard_state.term < super::TERM_MAX
             && !self.disk_hangs()
             && self.log.last() >= self.lost
-            && self.membership().is_voter(self.config.id)
+            && self.configurations.may_need_vote_of(self.config.id, self.commit_index)
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct Snapshots {
     wanted: Vec<ChunkOrder>,
     reading: Vec<ChunkOrder>,
     incoming: Vec<Incoming>,
-    compacted: Option<LogPosition>,
+    compacted: Option<LogBase>,
 }
 
 /// A snapshot on its way here.
@@ -93,7 +93,9 @@ impl Snapshots {
             busy
         });
         output.incoming.append(incoming);
-        output.compacted = compacted.take().or(output.compacted);
+        if compacted.is_some() {
+            output.compacted = compacted.take();
+        }
         if let Some(snapshot) = self.restore.take() {
             // What was not applied before is part of the snapshot.
             output.committed.clear();
@@ -132,13 +134,16 @@ impl Node {
             return self.ignore(None, Ignored::BadSnapshot);
         }
         self.snapshots.held.push(snapshot);
-        // Some of what it contains stays, for followers that were away for a moment.
+        // Some of what it contains stays, for followers that were away for a moment, and all that is not
+        // on the disk as it is here.
         let to = self.log.trailing_from(index, self.config.trailing_bytes_max);
-        self.log.compact(to.min(self.log.durable()));
-        let base = self.log.base();
-        self.configurations.compact(base.index);
-        self.snapshots.compacted = Some(base);
-        self.events.push(Event::Compacted { base });
+        let to = to.min(self.log.durable());
+        if to > self.log.base().index {
+            self.snapshots.compacted = self.base_at(to);
+            self.log.compact(to);
+            self.configurations.compact(to);
+            self.events.push(Event::Compacted { base: self.log.base() });
+        }
     }
 
     /// Everything about snapshots that is to be done now.
@@ -336,6 +341,7 @@ impl Node {
         self.events.push(Event::SnapshotInstalled { snapshot: snapshot.id() });
         self.snapshots.held.push(snapshot.clone());
         self.snapshots.unwritten = Some(snapshot.clone());
+        self.snapshots.compacted = None; // The storage drops more than that along with the write.
         self.snapshots.restore = Some(snapshot);
         self.handed_out = position.index;
         self.set_commit_index(position.index);

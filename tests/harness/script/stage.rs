@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::{
-    Config, Entry, Envelope, Event, HardState, Input, Instant, LogIndex, Node, NodeId, Payload,
-    RoleKind, Term, Timestamp,
+    Config, Consistency, Entry, Envelope, Event, HardState, Input, Instant, LogIndex, Node, NodeId,
+    Payload, RoleKind, Term, Timestamp,
 };
 
 use super::super::cluster::{Cluster, Effects, n};
@@ -215,7 +215,7 @@ impl Stage {
     }
 
     pub fn read(&mut self, id: NodeId) -> Outcome {
-        match self.cluster()?.read(id) {
+        match self.cluster()?.read(id, Consistency::Linearizable) {
             Ok(read) => self.note(format_args!("{id} takes read #{}", read.0)),
             Err(why) => self.note(format_args!("{id} refuses to read: {why:?}")),
         }
@@ -276,7 +276,7 @@ impl Stage {
 
     /// Notes what a node did, and puts its messages on their way.
     fn tell(&mut self, id: NodeId, effects: Effects) -> Result<Vec<Event>, Box<dyn Error>> {
-        let Effects { messages, committed, reads, proposals, events, wrote } = effects;
+        let Effects { messages, committed, reads, proposals, events, wrote, .. } = effects;
         for event in &events {
             if transcript::shows(event) {
                 self.note(format_args!("{}", transcript::event(id, event)));

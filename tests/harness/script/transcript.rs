@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use raft_core::{Entry, Event, Fate, LogIndex, Node, NodeId, ProposalOutcome, ReadOutcome};
 
-use super::super::cluster::Queued;
+use super::super::storage::Queued;
 
 /// `[1@1 2@1=a]`.
 pub fn entries<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {

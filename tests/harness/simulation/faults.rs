@@ -41,7 +41,7 @@ impl Simulation {
     }
 
     pub(super) fn restart(&mut self, id: NodeId) {
-        if !self.cluster.is_up(id) {
+        if !self.cluster.is_up(id) && self.cluster.members.contains_key(&id) {
             self.note(|| format!("restart {id}"));
             self.cluster.restart(id);
         }

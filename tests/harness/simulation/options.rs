@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raft_core::{Config, NodeId};
+use raft_core::{Config, Event, NodeId, Promotion};
 
 use super::{ELECTION_TIMEOUT, fold};
 
@@ -26,6 +26,13 @@ pub struct Options {
     /// How likely a new leader is cut off or killed within moments: what makes the histories of
     /// Figures 7 and 8 common.
     pub curse: f64,
+    /// Every how often, about, an operator does something.
+    pub operator_interval: Duration,
+    pub snapshot_after_bytes: u64,
+    pub trailing_bytes_max: u64,
+    pub snapshot_chunk_bytes_max: u64,
+    pub promotion: Promotion,
+    pub lease_clock_drift_ppm: Option<u32>,
 }
 
 /// What happened in a run.
@@ -43,11 +50,36 @@ pub struct Report {
     pub duplicated: u64,
     pub receipts_out_of_order: u64,
     pub superseded: u64,
+    /// Configurations that took effect at a leader, and changes that were asked for, taken, completed.
+    pub configurations: u64,
+    pub changes_taken: u64,
+    pub changes_committed: u64,
+    pub unknown_fates: u64,
+    pub promotions: u64,
+    pub transfers: u64,
+    pub transfers_failed: u64,
+    pub cuts: u64,
+    pub compactions: u64,
+    pub installs: u64,
+    pub disks_damaged: u64,
+    pub reborn: u64,
+    /// Runs at whose end too much was lost for ever to demand anything.
+    pub hopeless: u64,
     /// A digest of everything that happened, in order.
     pub digest: u64,
 }
 
 impl Report {
+    pub fn count(&mut self, event: &Event) {
+        match event {
+            Event::Promoting { .. } => self.promotions += 1,
+            Event::TransferFailed { .. } => self.transfers_failed += 1,
+            Event::Compacted { .. } => self.compactions += 1,
+            Event::PeerReborn { .. } => self.reborn += 1,
+            _ => {}
+        }
+    }
+
     pub fn add(&mut self, other: &Self) {
         let Self {
             events,
@@ -62,6 +94,19 @@ impl Report {
             duplicated,
             receipts_out_of_order,
             superseded,
+            configurations,
+            changes_taken,
+            changes_committed,
+            unknown_fates,
+            promotions,
+            transfers,
+            transfers_failed,
+            cuts,
+            compactions,
+            installs,
+            disks_damaged,
+            reborn,
+            hopeless,
             digest,
         } = other;
         self.events += events;
@@ -76,6 +121,19 @@ impl Report {
         self.duplicated += duplicated;
         self.receipts_out_of_order += receipts_out_of_order;
         self.superseded += superseded;
+        self.configurations += configurations;
+        self.changes_taken += changes_taken;
+        self.changes_committed += changes_committed;
+        self.unknown_fates += unknown_fates;
+        self.promotions += promotions;
+        self.transfers += transfers;
+        self.transfers_failed += transfers_failed;
+        self.cuts += cuts;
+        self.compactions += compactions;
+        self.installs += installs;
+        self.disks_damaged += disks_damaged;
+        self.reborn += reborn;
+        self.hopeless += hopeless;
         // Threads finish in any order.
         self.digest = self.digest.wrapping_add(*digest);
     }
@@ -108,6 +166,12 @@ impl Options {
             unapplied_bytes_max: [200, 1 << 20][random.usize(..2)],
             lazy_poll: sometimes(random, 0.9),
             curse: sometimes(random, 0.9),
+            operator_interval: millis(random, &[20, 100, 500, 100_000]),
+            snapshot_after_bytes: [300, 3_000, 1 << 20][random.usize(..3)],
+            trailing_bytes_max: [0, 500, 1 << 20][random.usize(..3)],
+            snapshot_chunk_bytes_max: [7, 40, 1 << 20][random.usize(..3)],
+            promotion: [Promotion::Manual, Promotion::WhenCaughtUp][random.usize(..2)],
+            lease_clock_drift_ppm: [None, Some(1_000), Some(50_000)][random.usize(..3)],
         }
     }
 
@@ -123,6 +187,11 @@ impl Options {
                 uncommitted_bytes_max: options.uncommitted_bytes_max.max(append_bytes_max),
                 inflight_bytes_max: (append_bytes_max * 2).max(1_000),
                 unapplied_bytes_max: options.unapplied_bytes_max,
+                snapshot_after_bytes: options.snapshot_after_bytes,
+                trailing_bytes_max: options.trailing_bytes_max,
+                snapshot_chunk_bytes_max: options.snapshot_chunk_bytes_max,
+                promotion: options.promotion,
+                lease_clock_drift_ppm: options.lease_clock_drift_ppm,
                 ..Config::new(id, seed)
             }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::{Instant, NodeId, Payload, RoleKind};
+use raft_core::{Instant, Membership, NodeId, Payload, RoleKind};
 
 use super::{ELECTION_TIMEOUT, Happening, Simulation};
 
@@ -16,20 +16,24 @@ impl Simulation {
     /// new command within ten election timeouts, and that all of it catches up in the end.
     pub(super) fn demand_progress(&mut self) {
         self.chaos = false;
-        let mut ids = self.cluster.ids();
-        self.random.shuffle(&mut ids);
-        let majority = ids.len() / 2 + 1;
-        let healed = self.random.usize(majority..=ids.len());
-        let (good, bad) = ids.split_at(healed);
-        for &id in bad {
-            if self.cluster.is_up(id) {
+        let Some(good) = self.choose_majority() else {
+            self.report.hopeless += 1;
+            return;
+        };
+        for id in self.cluster.ids() {
+            if self.cluster.is_up(id) && !good.contains(&id) {
                 self.cluster.crash(id, 0);
             }
         }
         // Nothing that is still on the agenda may bring the others back, or break the majority.
-        let good: BTreeSet<NodeId> = good.iter().copied().collect();
         self.happenings.retain(|_, happening| {
-            !matches!(happening, Happening::Restart(_) | Happening::Client | Happening::Crash(..))
+            !matches!(
+                happening,
+                Happening::Restart(_)
+                    | Happening::Client
+                    | Happening::Crash(..)
+                    | Happening::Operator
+            )
         });
         self.agenda.retain(|Reverse((_, number))| self.happenings.contains_key(number));
         self.cut.clear();
@@ -58,8 +62,48 @@ impl Simulation {
         let progress = self.run_until(deadline, |simulation| applied(simulation, 1));
         assert!(progress.is_some(), "command {goal} is not applied: {}", self.describe(&good));
         let patience = self.cluster.now.after(ELECTION_TIMEOUT * 100);
-        let all = self.run_until(patience, |simulation| applied(simulation, good.len()));
+        let all = self.run_until(patience, |simulation| {
+            // Who is no member is told nothing.
+            let members = simulation.leading_membership()?;
+            let has = |&&id: &&NodeId| simulation.cluster.node(id).status().applied >= goal;
+            good.iter().filter(|&&id| members.contains(id)).all(|id| has(&id)).then_some(())
+        });
         assert!(all.is_some(), "not all catch up to {goal}: {}", self.describe(&good));
+    }
+
+    /// Nodes that are a majority of whatever configuration may be in effect, often just so. `None` if not
+    /// even all that are left would be.
+    fn choose_majority(&mut self) -> Option<BTreeSet<NodeId>> {
+        let open = self.open_configurations();
+        let enough = |good: &BTreeSet<NodeId>| {
+            open.iter().all(|membership| membership.is_quorum(|id| good.contains(&id)))
+        };
+        let mut ids = self.cluster.ids();
+        let mut good: BTreeSet<NodeId> = ids.iter().copied().collect();
+        if !enough(&good) {
+            return None;
+        }
+        // Where a disk has lost something, what it had may be on few others: all are needed.
+        if !self.any_disk_wanting() {
+            self.random.shuffle(&mut ids);
+            for id in ids {
+                let mut fewer = good.clone();
+                fewer.remove(&id);
+                if self.random.u8(..4) > 0 && enough(&fewer) {
+                    good = fewer;
+                }
+            }
+        }
+        Some(good)
+    }
+
+    fn leading_membership(&self) -> Option<Membership> {
+        let ids = self.cluster.ids().into_iter();
+        let mut leaders = ids.filter(|&id| {
+            self.cluster.is_up(id) && self.cluster.node(id).role().0 == RoleKind::Leader
+        });
+        let leader = leaders.next()?;
+        Some(self.cluster.node(leader).status().membership)
     }
 
     /// Runs, with clients, until `done` says something, or the deadline passes.

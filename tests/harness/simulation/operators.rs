@@ -1,0 +1,210 @@
+//! What operators do: members come and go, leadership is handed over, snapshots are cut; a node that lost
+//! its disk is removed, and another takes its place.
+
+use std::collections::BTreeSet;
+
+use raft_core::{Entry, LogIndex, LogPosition, Membership, NodeId, Payload};
+
+use super::{Happening, Simulation};
+use crate::harness::cluster::n;
+
+/// No more nodes than this exist at a time.
+const NODES_MAX: usize = 8;
+
+impl Simulation {
+    pub(super) fn operator(&mut self) {
+        if !self.chaos {
+            return;
+        }
+        match self.random.u8(..8) {
+            0 => self.add_node(),
+            1 => self.remove_leftovers(),
+            2..=4 => self.change_members(),
+            5 => self.hand_over(),
+            6 => {
+                if let Some(id) = self.anyone_running() {
+                    self.cut(id);
+                }
+            }
+            _ => self.wipe(),
+        }
+        let wait = self.up_to(self.options.operator_interval * 2);
+        self.later(wait, Happening::Operator);
+    }
+
+    /// By how much the clock of a node is fast: not more than leases allow for; without them, by a lot.
+    pub(super) fn drift(&mut self) -> i64 {
+        let most = i64::from(self.options.lease_clock_drift_ppm.unwrap_or(200_000));
+        self.random.i64(-most..=most)
+    }
+
+    fn anyone_running(&mut self) -> Option<NodeId> {
+        let up: Vec<NodeId> = self.cluster.ids().into_iter().filter(|&id| self.runs(id)).collect();
+        (!up.is_empty()).then(|| up[self.random.usize(..up.len())])
+    }
+
+    pub(super) fn cut(&mut self, id: NodeId) {
+        if !self.runs(id) {
+            return;
+        }
+        if let Some(snapshot) = self.cluster.cut_snapshot(id) {
+            self.report.cuts += 1;
+            self.note(|| format!("{id} cuts snapshot {snapshot}"));
+            self.poll_soon(id);
+        }
+    }
+
+    fn add_node(&mut self) {
+        if self.cluster.members.len() >= NODES_MAX {
+            return;
+        }
+        let id = n(self.next_id);
+        self.next_id += 1;
+        self.note(|| format!("{id} joins"));
+        let drift = self.drift();
+        self.cluster.add_with_drift(id, drift);
+    }
+
+    /// Nodes that are in nobody's configuration any more go away for good.
+    fn remove_leftovers(&mut self) {
+        let mut needed: BTreeSet<NodeId> = BTreeSet::new();
+        for id in self.cluster.ids() {
+            if self.cluster.is_up(id) {
+                needed.extend(self.cluster.node(id).status().membership.nodes());
+            }
+        }
+        let down = self.cluster.ids().into_iter().any(|id| !self.cluster.is_up(id));
+        if down {
+            return; // A node that is down may still count on others.
+        }
+        for id in self.cluster.ids() {
+            if !needed.contains(&id) && self.random.bool() {
+                self.note(|| format!("{id} goes"));
+                self.cluster.crash(id, 0);
+                self.cluster.destroy(id);
+                self.paused.remove(&id);
+                self.unpolled.remove(&id);
+            }
+        }
+    }
+
+    /// Asks a node that takes itself to lead for other members: some change of one node, or any others.
+    fn change_members(&mut self) {
+        let Some(leader) = self.leader() else { return };
+        let status = self.cluster.node(leader).status();
+        let now = status.membership;
+        let ids = self.cluster.ids();
+        let one = ids[self.random.usize(..ids.len())];
+        let target = match self.random.u8(..5) {
+            0 => Ok(now.with_voter(one)),
+            1 => now.with_learner(one),
+            2 => now.without(one),
+            _ => {
+                let mut voters: Vec<NodeId> = Vec::new();
+                let mut learners = Vec::new();
+                for &id in &ids {
+                    match self.random.u8(..4) {
+                        0 => learners.push(id),
+                        1 => {}
+                        _ => voters.push(id),
+                    }
+                }
+                Membership::from_parts(voters, [], learners)
+            }
+        };
+        let Ok(target) = target else { return };
+        let expected = self.random.bool().then_some(status.membership_index);
+        let taken = self.cluster.change(leader, &target, expected);
+        self.report.changes_taken += u64::from(taken.is_ok());
+        self.note(|| format!("{leader} is asked for {target}: {taken:?}"));
+        self.poll_soon(leader);
+    }
+
+    fn hand_over(&mut self) {
+        let Some(leader) = self.leader() else { return };
+        let ids = self.cluster.ids();
+        let to = self.random.bool().then(|| ids[self.random.usize(..ids.len())]);
+        let taken = self.cluster.transfer(leader, to);
+        self.report.transfers += u64::from(taken.is_ok());
+        self.note(|| format!("{leader} hands over: {taken:?}"));
+        self.poll_soon(leader);
+    }
+
+    /// A disk is lost, all of it or its end. At most one node at a time, and only where others have all
+    /// that it had: more than that no protocol could survive.
+    fn wipe(&mut self) {
+        if self.any_disk_wanting() {
+            return;
+        }
+        let ids = self.cluster.ids();
+        let victim = ids[self.random.usize(..ids.len())];
+        if self.open_configurations().iter().any(|open| open.voters().len() < 3) {
+            return;
+        }
+        // Nothing that is committed may be on this disk and only one other.
+        let spread = |position: LogPosition| {
+            let others = ids.iter().filter(|&&id| id != victim);
+            others.filter(|&&id| self.cluster.members[&id].disk.holds(position)).count() >= 2
+        };
+        let committed = self.cluster.checker.committed.last();
+        if !committed.is_none_or(|entry| spread(entry.position())) {
+            return;
+        }
+        let unsynced = self.cluster.members[&victim].disk.queue.len();
+        if self.cluster.is_up(victim) {
+            self.cluster.crash(victim, unsynced);
+        }
+        self.paused.remove(&victim);
+        self.unpolled.remove(&victim);
+        self.report.disks_damaged += 1;
+        if self.random.u8(..3) == 0 {
+            // All of it: this node never comes back. Another one may take its place.
+            self.note(|| format!("{victim} is lost with its disk"));
+            return self.cluster.destroy(victim);
+        }
+        let entries = self.cluster.members[&victim].disk.entries.len();
+        let kept = self.random.usize(..=entries);
+        self.note(|| format!("the disk of {victim} keeps {kept} of {entries} entries"));
+        self.cluster.damage(victim, kept);
+        let wait = self.up_to(super::ELECTION_TIMEOUT * 4);
+        self.later(wait, Happening::Restart(victim));
+    }
+
+    /// Is there a disk that lacks something which its node may have acknowledged, or a member that is
+    /// lost for good?
+    pub(super) fn any_disk_wanting(&self) -> bool {
+        let members = &self.cluster.members;
+        members.values().any(|member| member.disk.last() < member.disk.lost)
+            || self
+                .open_configurations()
+                .iter()
+                .any(|open| open.nodes().any(|id| !members.contains_key(&id)))
+    }
+
+    /// The configuration that is committed, and those that may yet be: whatever is behind it in any log.
+    pub(super) fn open_configurations(&self) -> Vec<Membership> {
+        let committed = &self.cluster.checker.committed;
+        let of = |entry: &Entry| match &entry.payload {
+            Payload::Membership(membership) => Some((entry.index, membership.clone())),
+            Payload::Noop | Payload::Command(_) => None,
+        };
+        let (index, last) = committed
+            .iter()
+            .rev()
+            .find_map(of)
+            .unwrap_or((LogIndex(0), self.cluster.membership.clone()));
+        let mut open = vec![last];
+        for member in self.cluster.members.values() {
+            let queued = member.disk.queue.iter().flat_map(|queued| &queued.entries);
+            let on_disk = member.disk.entries.iter().chain(queued).filter_map(of);
+            open.extend(on_disk.filter(|(at, _)| *at > index).map(|(_, membership)| membership));
+            if let Some(node) = &member.node {
+                let entries = (index.0 + 1..=node.status().last.index.0).map(LogIndex);
+                let in_memory = entries.filter_map(|index| node.entry(index).and_then(of));
+                open.extend(in_memory.map(|(_, membership)| membership));
+            }
+        }
+        open.dedup();
+        open
+    }
+}
