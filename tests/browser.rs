@@ -73,7 +73,7 @@ fn run(name: &str, programs: &Programs, test: Test) -> Result<(), Failed> {
 
 async fn in_chrome(keep: &Path, programs: &Programs, test: Test) -> Result<()> {
     let mut cluster = Cluster::start(keep).await?;
-    let chrome = Chrome::start(programs).await?;
+    let chrome = Chrome::start(programs, keep).await?;
     let page = Page::new(chrome.client(), keep);
     let done = test(&page, &mut cluster).await;
     if done.is_err() {

@@ -1,6 +1,7 @@
 //! A headless Chromium, driven through its chromedriver.
 
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -17,6 +18,11 @@ use crate::real::Result;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// What chromedriver prints before the number of its port.
 const STARTED: &str = "started successfully on port ";
+/// What it prints before it ends because its port is not free. It has the system choose one that is
+/// free for `::1`, and then needs the same for `127.0.0.1`, where somebody else may be using it.
+const PORT_TAKEN: &str = "port not available";
+/// How often chance may choose such a port before something else must be wrong.
+const STARTS_MAX: usize = 5;
 
 /// Where the two programs are.
 #[derive(Clone, Debug)]
@@ -45,27 +51,22 @@ fn first_of(names: &[&str]) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("no {} in PATH", names[0]))
 }
 
+type Printed = Lines<BufReader<ChildStdout>>;
+
 /// A browser with an empty profile.
 pub(crate) struct Chrome {
     client: Client,
     driver: Child,
     /// Kept open: a chromedriver that cannot print stops.
-    _printed: Lines<BufReader<ChildStdout>>,
+    _printed: Printed,
     _profile: TempDir,
 }
 
 impl Chrome {
-    pub(crate) async fn start(programs: &Programs) -> Result<Self> {
-        let mut driver = Command::new(&programs.chromedriver)
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()?;
-        let stdout = driver.stdout.take().ok_or("chromedriver has no output")?;
-        let mut printed = BufReader::new(stdout).lines();
-        let port = timeout(START_TIMEOUT, port(&mut printed)).await??;
+    /// What chromedriver complains about is written to `keep`.
+    pub(crate) async fn start(programs: &Programs, keep: &Path) -> Result<Self> {
+        let (driver, printed, port) =
+            start_driver(programs, &keep.join("chromedriver.log")).await?;
         let profile = tempfile::tempdir()?;
         let capabilities = capabilities(programs, &profile);
         let client = ClientBuilder::new(HttpConnector::new())
@@ -87,13 +88,42 @@ impl Chrome {
     }
 }
 
-async fn port(printed: &mut Lines<BufReader<ChildStdout>>) -> Result<u16> {
-    while let Some(line) = printed.next_line().await? {
-        if let Some((_, rest)) = line.split_once(STARTED) {
-            return Ok(rest.trim_end_matches('.').parse()?);
+/// A chromedriver, what it prints from now on, and its port.
+async fn start_driver(programs: &Programs, log: &Path) -> Result<(Child, Printed, u16)> {
+    let mut printed_so_far = String::new();
+    for _ in 0..STARTS_MAX {
+        let log = OpenOptions::new().create(true).append(true).open(log)?;
+        let mut driver = Command::new(&programs.chromedriver)
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdout = driver.stdout.take().ok_or("chromedriver has no output")?;
+        let mut printed = BufReader::new(stdout).lines();
+        printed_so_far.clear();
+        let port = timeout(START_TIMEOUT, port(&mut printed, &mut printed_so_far)).await??;
+        if let Some(port) = port {
+            return Ok((driver, printed, port));
+        }
+        if !printed_so_far.contains(PORT_TAKEN) {
+            break;
         }
     }
-    Err("chromedriver ended before it was ready".into())
+    Err(format!("chromedriver ended before it was ready:\n{printed_so_far}").into())
+}
+
+/// Nothing if chromedriver ends without having opened a port.
+async fn port(printed: &mut Printed, so_far: &mut String) -> Result<Option<u16>> {
+    while let Some(line) = printed.next_line().await? {
+        if let Some((_, rest)) = line.split_once(STARTED) {
+            return Ok(Some(rest.trim_end_matches('.').parse()?));
+        }
+        so_far.push_str(&line);
+        so_far.push('\n');
+    }
+    Ok(None)
 }
 
 fn capabilities(programs: &Programs, profile: &TempDir) -> Value {

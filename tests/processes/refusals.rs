@@ -5,11 +5,15 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
+
 use crate::real::Result;
 use crate::real::client::{Client, Outcome, Vote};
 use crate::real::cluster::Cluster;
 
 const REFUSED_FOR_SAFETY: i32 = 3;
+/// How long a node may take to know what the others know.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A second node on a running node's directory, and another node's identity on it, are refused.
 pub(crate) async fn one_directory_is_for_one_node(
@@ -33,6 +37,7 @@ pub(crate) async fn a_damaged_log_is_not_used(cluster: &mut Cluster, keep: &Path
     for number in 0..50 {
         vote(cluster, &format!("player-{number}")).await?;
     }
+    read_at(cluster, 3).await?;
     cluster.kill(3).await?;
     let segment = first_segment(&cluster.directory_of(3))?;
     let mut bytes = std::fs::read(&segment)?;
@@ -66,6 +71,19 @@ pub(crate) async fn strangers_on_the_raft_port_change_nothing(
     cluster.wait_for_log(1, "belongs to the cluster \"strangers\"").await?;
     drop(stranger);
     vote(cluster, "after").await
+}
+
+/// Reads at a node, which has to catch up with all that was acknowledged before it can answer.
+async fn read_at(cluster: &Cluster, id: usize) -> Result<()> {
+    let client = Client::new();
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = client.get(cluster.address_of(id), "/top_n_scores?n=1").await {
+        if Instant::now() > deadline {
+            return Err(format!("node {id} cannot be read: {error}").into());
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 async fn vote(cluster: &Cluster, player: &str) -> Result<()> {

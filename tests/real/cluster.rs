@@ -7,11 +7,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Result;
+use super::client::Client;
 
 /// The first argument of this program when it is to be a node or a balancer.
 pub(crate) const RUN_LEADERBOARD: &str = "run-leaderboard";
@@ -19,8 +19,10 @@ pub(crate) const RUN_LEADERBOARD: &str = "run-leaderboard";
 const NODES: usize = 3;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
-/// Between choosing a free port and using it, another program may take it.
+/// Between choosing a free port and using it, another program may take it. Then a process ends with
+/// these words, and everything is started again on other ports.
 const STARTS_MAX: usize = 3;
+const PORT_TAKEN: &str = "cannot listen on";
 
 /// A running cluster. Its processes end with it: they are killed when this is dropped, and they stop
 /// by themselves when this program dies, because their standard input closes.
@@ -32,17 +34,19 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts everything and waits until all ports are open. Logs are written to `keep`.
+    /// Starts everything and waits until all of it answers, so that each node has opened its log. Logs
+    /// of the processes are written to `keep`.
     pub(crate) async fn start(keep: &Path) -> Result<Self> {
-        for _ in 1..STARTS_MAX {
-            if let Ok(cluster) = Self::try_start(keep).await {
+        for _ in 0..STARTS_MAX {
+            if let Some(cluster) = Self::try_start(keep).await? {
                 return Ok(cluster);
             }
         }
-        Self::try_start(keep).await
+        Err(format!("a port was taken {STARTS_MAX} times; see {}", keep.display()).into())
     }
 
-    async fn try_start(keep: &Path) -> Result<Self> {
+    /// Nothing if a port was taken.
+    async fn try_start(keep: &Path) -> Result<Option<Self>> {
         let data = tempfile::tempdir()?;
         let free = free_addresses(2 * NODES + 1)?;
         let (http, raft, listen) = (&free[..NODES], &free[NODES..2 * NODES], free[2 * NODES]);
@@ -57,10 +61,14 @@ impl Cluster {
         let arguments = arguments.map(str::to_owned).to_vec();
         let balancer = Process::start(listen, arguments, keep.join("balancer.log"))?;
         let mut cluster = Self { nodes, raft: raft.to_vec(), balancer, data };
-        for process in cluster.nodes.iter_mut().chain([&mut cluster.balancer]) {
-            process.wait_until_open().await?;
+        let client = Client::new();
+        for node in &mut cluster.nodes {
+            if !node.comes_to_answer(&client, "/livez").await? {
+                return Ok(None);
+            }
         }
-        Ok(cluster)
+        let answers = cluster.balancer.comes_to_answer(&client, "/lb/status").await?;
+        Ok(answers.then_some(cluster))
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = usize> {
@@ -195,19 +203,30 @@ impl Process {
         Ok(Self { address, arguments, log, child })
     }
 
-    async fn wait_until_open(&mut self) -> Result<()> {
+    /// Waits until it answers at this path; `false` if it has ended because a port was taken.
+    async fn comes_to_answer(&mut self, client: &Client, path: &str) -> Result<bool> {
         let deadline = Instant::now() + START_TIMEOUT;
-        while TcpStream::connect(self.address).await.is_err() {
+        loop {
+            let answer = timeout(START_TIMEOUT, client.get(self.address, path)).await?;
+            // Asked last, because whoever has taken the port may have answered.
+            let ended = self.child.try_wait()?;
             let log = self.log.display();
-            if let Some(status) = self.child.try_wait()? {
-                return Err(format!("{} ended with {status}; see {log}", self.arguments[0]).into());
+            match (ended, answer) {
+                (Some(_), _) if std::fs::read_to_string(&self.log)?.contains(PORT_TAKEN) => {
+                    return Ok(false);
+                }
+                (Some(status), _) => {
+                    let what = &self.arguments[0];
+                    return Err(format!("{what} ended with {status}; see {log}").into());
+                }
+                (None, Ok(_)) => return Ok(true),
+                (None, Err(error)) if Instant::now() > deadline => {
+                    let address = self.address;
+                    return Err(format!("{address} does not answer: {error}; see {log}").into());
+                }
+                (None, Err(_)) => sleep(POLL).await,
             }
-            if Instant::now() > deadline {
-                return Err(format!("{} does not listen; see {log}", self.address).into());
-            }
-            sleep(POLL).await;
         }
-        Ok(())
     }
 }
 
