@@ -62,7 +62,7 @@
 //! | [`snapshot_due`](Output::snapshot_due) | the state machine: write a snapshot, when convenient | [`Input::SnapshotCut`] |
 //! | [`chunks`](Output::chunks) | the disk: read pieces of a snapshot for peers | [`Input::ChunkRead`] |
 //! | [`incoming`](Output::incoming) | the disk: keep pieces of a snapshot that comes | [`Input::SnapshotHeld`] |
-//! | [`compacted`](Output::compacted) | the disk: the log up to here may go | – |
+//! | [`compacted`](Output::compacted) | the disk: the log up to here may go, this is what it stands on now | [`Restored::base`], at the next start |
 //! | [`events`](Output::events) | logs, metrics, checkers | – |
 //!
 //! No field waits for another, except that `restore` comes before `committed`. A driver that
@@ -282,6 +282,9 @@
 //! or its vote, leads until the change is committed, then asks the best of the others to take over,
 //! and steps down (thesis §4.2.2).
 //!
+//! A node that a configuration leaves out may still campaign until that configuration is committed:
+//! others may need its vote, and if its log is longer than theirs, it alone can win.
+//!
 //! ## Leadership transfer
 //!
 //! [`Node::transfer_leadership`] hands over to a voter of your choice or the one with most of the
@@ -306,7 +309,7 @@
 //! # use raft_core::{LogIndex, Snapshot, Timestamp};
 //! # let n1 = NodeId::new(1).expect("not zero");
 //! let mut config = Config::new(n1, 1);
-//! config.trailing_bytes_max = 3 * 49; // Three entries of one byte, for this example.
+//! config.trailing_bytes_max = 2 * 49; // Two entries of one byte, for this example.
 //! let mut node = Node::new(config, Restored::empty(Membership::new([n1])?), Instant::default())?;
 //! # let mut output = Output::default();
 //! # let now = node.deadline();
@@ -333,8 +336,8 @@
 //! assert_eq!(base.position.to_string(), "4@1");
 //! // A real caller makes the state machine's bytes durable here, with `base` and a digest.
 //! node.step(now, Input::SnapshotCut(Snapshot { base, length: 3, digest: 0xabc }));
-//! assert_eq!(node.status().base.to_string(), "1@1"); // The log begins behind it now.
-//! assert_eq!(node.entry(LogIndex(1)), None);
+//! assert_eq!(node.status().base.to_string(), "2@1"); // The log begins behind it now.
+//! assert_eq!(node.entry(LogIndex(2)), None);
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
