@@ -454,6 +454,7 @@ mod output;
 mod progress;
 mod random;
 mod refusal;
+mod restored;
 mod snapshot;
 mod status;
 mod types;
@@ -465,12 +466,13 @@ pub use event::{Event, Ignored, VoteRefusal};
 pub use input::Input;
 pub use membership::{Membership, MembershipError, SMALL_CLUSTER};
 pub use message::{AppendOutcome, Ballot, BallotKind, Envelope, Message, QuestionId, Round};
-pub use node::{Node, StartError};
+pub use node::Node;
 pub use output::{
     ChangeOutcome, Consistency, Fate, Output, ProposalOutcome, Proposed, ReadId, ReadOutcome,
 };
 pub use refusal::{ChangeRefusal, ProposeRefusal, ProposeRefused, ReadRefused, TransferRefusal};
+pub use restored::{Restored, StartError};
 pub use snapshot::{ChunkOrder, Incoming, LogBase, Snapshot, SnapshotId};
 pub use status::{PeerPace, PeerStatus, RoleKind, Status};
 pub use types::{GroupId, Incarnation, Instant, LogIndex, LogPosition, NodeId, Term, Timestamp};
-pub use write::{HardState, LogMark, Receipt, Restored, Write};
+pub use write::{HardState, LogMark, Receipt, Write};

@@ -1,4 +1,4 @@
-//! One member of one Raft group: its state, its doors, and the prelude that every message passes.
+//! One member of one Raft group: its state and its doors.
 //!
 //! [`Node::step`] is the table of contents: what the world did is dispatched to the chapter that holds
 //! the whole conversation. The chapters are the files below `node/`; what is private here is private to
@@ -9,6 +9,7 @@ mod commit;
 mod election;
 mod invariants;
 mod outbox;
+mod prelude;
 mod read;
 mod replication;
 mod role;
@@ -17,39 +18,33 @@ mod transfer;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::fmt;
 
 use bytes::Bytes;
 
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::configurations::Configurations;
 use crate::entry::Entry;
 use crate::event::{Event, Ignored};
 use crate::input::Input;
 use crate::log::Log;
 use crate::membership::Membership;
-use crate::message::{AppendOutcome, BallotKind, Envelope, Message, QuestionId, Round};
+use crate::message::{Envelope, Message, QuestionId};
 use crate::output::{
     ChangeOutcome, Consistency, Output, ProposalOutcome, Proposed, ReadId, ReadOutcome,
 };
 use crate::progress::Pace;
 use crate::random::Random;
 use crate::refusal::{ChangeRefusal, ProposeRefused, ReadRefused, TransferRefusal};
+use crate::restored::{Restored, StartError};
 use crate::snapshot::{LogBase, Snapshot};
 use crate::status::{PeerPace, PeerStatus, RoleKind, Status};
 use crate::types::{Incarnation, Instant, LogIndex, LogPosition, NodeId, Term, Timestamp};
-use crate::write::{HardState, Restored};
+use crate::write::HardState;
 use change::PendingChange;
 use outbox::Outbox;
 use read::PatientRead;
 use role::Role;
 use snapshot::Snapshots;
-
-/// A term this far above ours is damage, not an election: terms rise by one at a time.
-const TERM_JUMP_MAX: u64 = 1 << 32;
-
-/// No term is above this, so that the next one always exists.
-const TERM_MAX: Term = Term(1 << 63);
 
 /// One member of one Raft group, without a clock, a thread, a socket or a file.
 ///
@@ -102,72 +97,6 @@ pub struct Node {
     events: Vec<Event>,
 }
 
-/// Why a node cannot start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The configuration would break Raft.
-    Config(ConfigError),
-    /// The restored log has `found` where an entry with index `expected` must be.
-    Gap {
-        /// The index that must come next.
-        expected: LogIndex,
-        /// The index that is there.
-        found: LogIndex,
-    },
-    /// The entry at this position has a lower term than the one before it.
-    TermFalls(LogPosition),
-    /// No cluster gets to this term by elections.
-    AbsurdTerm(Term),
-    /// The log has an entry of a term that the vote record has not seen yet.
-    TermAheadOfVote {
-        /// The last entry.
-        last: LogPosition,
-        /// The term of the vote record.
-        term: Term,
-    },
-    /// The log does not begin at its beginning, and there is no snapshot of what came before `base`.
-    NoSnapshot {
-        /// What the log stands on.
-        base: LogPosition,
-    },
-    /// The snapshot ends before the log begins, or at an entry that the log does not have. (After a
-    /// crash while one was installed, the storage has to drop the log before it.)
-    SnapshotOffLog {
-        /// The last entry in the snapshot.
-        snapshot: LogPosition,
-    },
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(error) => write!(f, "{error}"),
-            Self::Gap { expected, found } => {
-                write!(f, "restored log: index {found} where {expected} must be")
-            }
-            Self::TermFalls(position) => {
-                write!(f, "restored log: the term falls at {position}")
-            }
-            Self::AbsurdTerm(term) => write!(f, "restored vote: no cluster reaches term {term}"),
-            Self::TermAheadOfVote { last, term } => {
-                write!(
-                    f,
-                    "restored log: its last entry {last} is of a later term than the vote, {term}"
-                )
-            }
-            Self::NoSnapshot { base } => {
-                write!(f, "restored log: it begins after {base}, and there is no snapshot")
-            }
-            Self::SnapshotOffLog { snapshot } => {
-                write!(f, "restored snapshot: its last entry {snapshot} is not in the log")
-            }
-        }
-    }
-}
-
-impl core::error::Error for StartError {}
-
 impl Node {
     /// A node with what its storage remembers, a follower at first (§5.2).
     ///
@@ -175,7 +104,7 @@ impl Node {
     /// If the configuration breaks a rule, or what storage restored cannot be the state of a Raft node.
     pub fn new(config: Config, restored: Restored, now: Instant) -> Result<Self, StartError> {
         config.validate().map_err(StartError::Config)?;
-        check_restored(&restored)?;
+        restored.check()?;
         let Restored { hard_state, incarnation, base, entries, snapshot, lost } = restored;
         let LogBase { position, timestamp, membership, membership_index } = base;
         let configurations = Configurations::new(membership_index, membership, &entries);
@@ -388,139 +317,6 @@ impl Node {
         self.log.get(index)
     }
 
-    /// The prelude of every message: nonsense and the past are dropped, a newer term is adopted
-    /// (Figure 2, rules for all servers); then the chapter that it belongs to.
-    fn on_message(&mut self, envelope: Envelope) {
-        if let Some(why) = self.refuse_at_the_gate(&envelope) {
-            return self.ignore(Some(envelope.from), why);
-        }
-        let Envelope { group: _, from, to: _, term, incarnation, message } = envelope;
-        self.note_incarnation(from, incarnation);
-        if term < self.hard_state.term {
-            return self.on_stale(from, message);
-        }
-        if term > self.hard_state.term {
-            self.become_follower(term);
-        }
-        match message {
-            Message::RequestVote { ballot, last } => self.on_request_vote(from, ballot, last),
-            Message::RequestVoteReply { ballot, granted } => {
-                self.on_request_vote_reply(from, ballot, granted);
-            }
-            Message::AppendEntries { prev, entries, commit, round } => {
-                self.on_append_entries(from, prev, entries, commit, round);
-            }
-            Message::AppendEntriesReply { round, outcome } => {
-                self.on_append_entries_reply(from, round, outcome);
-            }
-            Message::ReadIndex { ticket, lease } => self.on_read_index(from, ticket, lease),
-            Message::ReadIndexReply { ticket, index } => {
-                self.on_read_index_reply(from, ticket, index);
-            }
-            Message::InstallSnapshot { snapshot } => self.on_install_snapshot(from, snapshot),
-            Message::SnapshotRequest { snapshot, offset } => {
-                self.on_snapshot_request(from, snapshot, offset);
-            }
-            Message::SnapshotChunk { snapshot, offset, bytes } => {
-                self.on_snapshot_chunk(from, snapshot, offset, bytes);
-            }
-            Message::TimeoutNow => self.on_timeout_now(from),
-        }
-    }
-
-    /// What must not change anything, not even the term.
-    fn refuse_at_the_gate(&self, envelope: &Envelope) -> Option<Ignored> {
-        let Envelope { group, from, to, term, incarnation, message } = envelope;
-        if *group != self.config.group || *to != self.config.id || *from == self.config.id {
-            return Some(Ignored::Misdirected);
-        }
-        if *term > TERM_MAX || term.0 > self.hard_state.term.0.saturating_add(TERM_JUMP_MAX) {
-            return Some(Ignored::AbsurdTerm);
-        }
-        if *incarnation < self.incarnation_of(*from) {
-            return Some(Ignored::StaleIncarnation);
-        }
-        match message {
-            // Whoever hears from a leader does not help to depose it (thesis §4.2.3, §9.6), unless that
-            // leader wants it.
-            Message::RequestVote { ballot, .. }
-                if *term >= self.hard_state.term
-                    && ballot.kind != BallotKind::Transfer
-                    && self.leader_is_alive() =>
-            {
-                Some(Ignored::LeaderIsAlive)
-            }
-            Message::AppendEntries { prev, entries, .. } if !well_formed(*prev, entries, *term) => {
-                Some(Ignored::Malformed)
-            }
-            Message::InstallSnapshot { snapshot } if !snapshot.base.is_sound(*term) => {
-                Some(Ignored::Malformed)
-            }
-            _ => None,
-        }
-    }
-
-    fn incarnation_of(&self, peer: NodeId) -> Incarnation {
-        let known = self.incarnations.iter().find(|(id, _)| *id == peer);
-        known.map_or(Incarnation::default(), |(_, incarnation)| *incarnation)
-    }
-
-    /// A peer that comes back with another disk has what that disk has, whatever it said before.
-    fn note_incarnation(&mut self, from: NodeId, incarnation: Incarnation) {
-        let last = self.log.last().index;
-        let is_member = self.membership().contains(from);
-        match self.incarnations.iter_mut().find(|(id, _)| *id == from) {
-            Some((_, known)) if *known == incarnation => return,
-            Some((_, known)) => *known = incarnation,
-            // Only members count for anything; so what is remembered is bounded.
-            None if is_member => {
-                return self.incarnations.push((from, incarnation));
-            }
-            None => return,
-        }
-        self.events.push(Event::PeerReborn { peer: from, incarnation });
-        if let Role::Leader(leader) = &mut self.role
-            && let Some(peer) = leader.peer_mut(from)
-        {
-            peer.reborn(last);
-        }
-    }
-
-    /// A message of a term that has passed. A question is answered with the current term, so that its
-    /// sender stops asking (§5.1); an answer is dropped.
-    fn on_stale(&mut self, from: NodeId, message: Message) {
-        match message {
-            Message::RequestVote { ballot, .. } => {
-                self.send(from, Message::RequestVoteReply { ballot, granted: false });
-            }
-            Message::AppendEntries { prev, round, .. } => {
-                let hint = self.log.last_at_or_below(prev.index, prev.term);
-                let outcome = AppendOutcome::Refused { prev: prev.index, hint };
-                self.send(from, Message::AppendEntriesReply { round, outcome });
-            }
-            Message::ReadIndex { ticket, .. } => {
-                self.send(from, Message::ReadIndexReply { ticket, index: None });
-            }
-            Message::InstallSnapshot { .. } => {
-                let (round, prev, hint) = (Round(0), LogIndex(0), LogPosition::ZERO);
-                let outcome = AppendOutcome::Refused { prev, hint };
-                self.send(from, Message::AppendEntriesReply { round, outcome });
-            }
-            // Content has no term: it is asked for by name.
-            Message::SnapshotRequest { snapshot, offset } => {
-                return self.on_snapshot_request(from, snapshot, offset);
-            }
-            Message::SnapshotChunk { snapshot, offset, bytes } => {
-                return self.on_snapshot_chunk(from, snapshot, offset, bytes);
-            }
-            Message::RequestVoteReply { .. }
-            | Message::AppendEntriesReply { .. }
-            | Message::ReadIndexReply { .. }
-            | Message::TimeoutNow => {}
-        }
-        self.ignore(Some(from), Ignored::StaleTerm);
-    }
-
     fn on_timer(&mut self) {
         if self.now >= self.patience_deadline() {
             self.release_patient_reads();
@@ -595,48 +391,5 @@ impl Node {
             },
         };
         leader.peers.iter().map(status).collect()
-    }
-}
-
-/// Are these entries what a leader of `term` could send behind `prev`?
-fn well_formed(prev: LogPosition, entries: &[Entry], term: Term) -> bool {
-    let mut before = (prev, Timestamp::default());
-    if prev.term > term || prev.index.0.checked_add(entries.len() as u64).is_none() {
-        return false;
-    }
-    entries.iter().all(|entry| {
-        let (last, time) = core::mem::replace(&mut before, (entry.position(), entry.timestamp));
-        entry.index == last.index.next()
-            && entry.term >= last.term
-            && entry.term <= term
-            && entry.timestamp >= time
-    })
-}
-
-fn check_restored(restored: &Restored) -> Result<(), StartError> {
-    let base = restored.base.position;
-    let mut last = base;
-    let snapshot = restored.snapshot.as_ref().map(|snapshot| snapshot.base.position);
-    let mut snapshot_in_log = snapshot.is_none_or(|snapshot| snapshot == base);
-    for entry in &restored.entries {
-        if entry.index.0 != last.index.0.wrapping_add(1) {
-            return Err(StartError::Gap { expected: last.index.next(), found: entry.index });
-        }
-        if entry.term < last.term {
-            return Err(StartError::TermFalls(entry.position()));
-        }
-        last = entry.position();
-        snapshot_in_log |= snapshot == Some(last);
-    }
-    if restored.hard_state.term > TERM_MAX {
-        return Err(StartError::AbsurdTerm(restored.hard_state.term));
-    }
-    if last.term > restored.hard_state.term {
-        return Err(StartError::TermAheadOfVote { last, term: restored.hard_state.term });
-    }
-    match snapshot {
-        None if base.index > LogIndex(0) => Err(StartError::NoSnapshot { base }),
-        Some(snapshot) if !snapshot_in_log => Err(StartError::SnapshotOffLog { snapshot }),
-        _ => Ok(()),
     }
 }

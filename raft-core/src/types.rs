@@ -77,6 +77,9 @@ impl fmt::Display for Term {
     }
 }
 
+/// No term is above this, so that the next one always exists.
+pub(crate) const TERM_MAX: Term = Term(1 << 63);
+
 /// A place in the log. The first entry has index 1; index 0 is the place before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogIndex(pub u64);

@@ -7,9 +7,8 @@
 use alloc::vec::Vec;
 
 use crate::entry::Entry;
-use crate::membership::Membership;
-use crate::snapshot::{LogBase, Snapshot};
-use crate::types::{GroupId, Incarnation, LogIndex, LogPosition, NodeId, Term};
+use crate::snapshot::Snapshot;
+use crate::types::{GroupId, LogIndex, NodeId, Term};
 
 /// What a node must never forget about elections (Figure 2, persistent state): one record, because a
 /// term and a vote that are saved apart can be lost apart.
@@ -134,39 +133,4 @@ impl Write {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Receipt {
     pub(crate) ticket: Ticket,
-}
-
-/// What a node's storage remembers, checked by [`Node::new`](crate::Node::new).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Restored {
-    /// The last vote record; the default before the first one.
-    pub hard_state: HardState,
-    /// Which of the node's disks this is.
-    pub incarnation: Incarnation,
-    /// What the log stands on: for a new cluster the members that it starts with, the same on every
-    /// node. A node that joins later starts with members as it was told of them, without itself.
-    pub base: LogBase,
-    /// The log after `base`: contiguous, terms that never fall.
-    pub entries: Vec<Entry>,
-    /// The newest snapshot, from which the state machine was restored. Its position is in the log, or
-    /// is the base. There must be one if the log does not begin at its beginning.
-    pub snapshot: Option<Snapshot>,
-    /// On a repaired disk, the last entry that may have been acknowledged and lost; else the default.
-    /// Until its log is as new as this, the node does not campaign, and votes only for logs that are.
-    pub lost: LogPosition,
-}
-
-impl Restored {
-    /// A node that has never run, in a cluster that starts with these members.
-    #[must_use]
-    pub fn empty(membership: Membership) -> Self {
-        Self {
-            hard_state: HardState::default(),
-            incarnation: Incarnation::default(),
-            base: LogBase::initial(membership),
-            entries: Vec::new(),
-            snapshot: None,
-            lost: LogPosition::ZERO,
-        }
-    }
 }

@@ -13,7 +13,7 @@ use crate::message::{Ballot, BallotKind, Round};
 use crate::progress::Progress;
 use crate::refusal::ReadRefused;
 use crate::status::RoleKind;
-use crate::types::{Instant, LogIndex, NodeId, Term};
+use crate::types::{Instant, LogIndex, NodeId, TERM_MAX, Term};
 use crate::write::HardState;
 
 /// What a node is, with what it needs for that.
@@ -219,7 +219,7 @@ impl Node {
     /// A configuration without it counts once it is committed: until then its log may be the only one
     /// that can win, and the others need it to (thesis §4.2.2).
     pub(super) fn may_campaign(&self) -> bool {
-        self.hard_state.term < super::TERM_MAX
+        self.hard_state.term < TERM_MAX
             && !self.disk_hangs()
             && self.log.last() >= self.lost
             && self.configurations.may_need_vote_of(self.config.id, self.commit_index)
