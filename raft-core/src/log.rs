@@ -181,8 +181,11 @@ impl Log {
     /// have at most `bytes_max` bytes.
     pub(crate) fn trailing_from(&self, to: LogIndex, bytes_max: u64) -> LogIndex {
         let limit = self.bytes_through(to).saturating_sub(bytes_max);
-        let gone = self.ends.partition_point(|&end| end <= limit);
-        LogIndex(self.base.index.0 + gone as u64).min(to)
+        if limit <= self.base_end {
+            return self.base.index;
+        }
+        let stay = self.ends.partition_point(|&end| end < limit);
+        LogIndex(self.base.index.0 + stay as u64 + 1).min(to)
     }
 
     /// What the disk has not been given yet: the truncation first, then the entries.

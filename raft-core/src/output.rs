@@ -104,7 +104,7 @@ pub enum Consistency {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(pub u64);
 
-/// The end of a linearizable read (thesis §6.4).
+/// The end of a read (thesis §6.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadOutcome {
     /// The read.

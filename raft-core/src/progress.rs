@@ -20,8 +20,10 @@ pub(crate) struct Progress {
     pub(crate) next_index: LogIndex,
     /// How to send.
     pub(crate) pace: Pace,
-    /// When it last answered in this term; at first, when the leadership began.
+    /// When it last answered in this term; at first, when it was met.
     pub(crate) last_contact: Instant,
+    /// It has answered in this term.
+    pub(crate) has_answered: bool,
     /// It has confirmed that it follows this leader, up to this round (thesis §6.4).
     pub(crate) confirmed: Round,
     /// The commit index that it was last told.
@@ -85,6 +87,7 @@ impl Progress {
             next_index: last.next(),
             pace: Pace::Probe { waiting: false },
             last_contact: now,
+            has_answered: false,
             confirmed: Round(0),
             commit_told: LogIndex(0),
             catch_up: None,
@@ -111,9 +114,20 @@ impl Progress {
         }
     }
 
+    /// May it be there: did it answer within this time, or is it not known for longer?
+    pub(crate) fn may_be_active(&self, now: Instant, within: Duration) -> bool {
+        now.since(self.last_contact) < within
+    }
+
     /// Did it answer within this time?
     pub(crate) fn is_active(&self, now: Instant, within: Duration) -> bool {
-        now.since(self.last_contact) < within
+        self.has_answered && self.may_be_active(now, within)
+    }
+
+    /// It has answered.
+    pub(crate) fn on_contact(&mut self, now: Instant) {
+        self.last_contact = now;
+        self.has_answered = true;
     }
 
     /// The peer holds the leader's log up to `durable` on its disk, up to `received` in memory, as of

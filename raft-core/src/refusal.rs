@@ -61,6 +61,16 @@ impl fmt::Display for ProposeRefusal {
     }
 }
 
+impl core::error::Error for ProposeRefusal {}
+
+impl fmt::Display for ProposeRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+impl core::error::Error for ProposeRefused {}
+
 /// Why a read has no index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -77,6 +87,21 @@ pub enum ReadRefused {
         commit: LogIndex,
     },
 }
+
+impl fmt::Display for ReadRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoLeader => write!(f, "no leader is known"),
+            Self::LeadershipLost => write!(f, "the leader that was asked leads no longer"),
+            Self::Busy => write!(f, "too many reads wait already"),
+            Self::NotReached { commit } => {
+                write!(f, "only index {commit} is known to be committed here")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ReadRefused {}
 
 /// Why a membership change was not begun. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! what must never change (who led which term, what was committed, who voted for whom) and panics with
 //! the name of the invariant that broke.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use raft_core::{
     AppendOutcome, Consistency, Entry, Envelope, Fate, Incarnation, LogIndex, LogPosition,
@@ -29,6 +29,8 @@ pub struct Checker {
     /// Log Matching: what the entry at each position says, and the term of the one before it.
     entries: BTreeMap<LogPosition, (Entry, Term)>,
     last_seen: BTreeMap<NodeId, Seen>,
+    /// What a node has declared superseded: it may never be committed.
+    dead: BTreeSet<LogPosition>,
     /// What those had on their disks who are gone for good.
     graves: BTreeMap<NodeId, Disk>,
     /// For each read the index that it must reach: for a linearizable one what had been handed to a state machine anywhere when it began.
@@ -69,6 +71,7 @@ impl Checker {
             entries: BTreeMap::new(),
             last_seen: BTreeMap::new(),
             graves: BTreeMap::new(),
+            dead: BTreeSet::new(),
             reads: BTreeMap::new(),
             visible: LogIndex(0),
             reads_served: 0,
@@ -143,8 +146,9 @@ impl Checker {
                     assert_eq!(chosen(last), Some(last), "fate: committed");
                 }
                 Fate::Superseded => {
-                    let other = chosen(first).expect("superseded by something committed");
-                    assert_ne!(other, first, "fate: superseded");
+                    assert_ne!(chosen(first), Some(first), "fate: superseded");
+                    let dead = (first.index.0..=last.index.0).map(LogIndex);
+                    self.dead.extend(dead.map(|index| LogPosition::new(first.term, index)));
                 }
                 Fate::Unknown => {
                     let seen = &self.last_seen[&id];
@@ -288,6 +292,7 @@ impl Checker {
                 membership.is_quorum(on_disk),
                 "committed without a durable majority: {entry} by {id}"
             );
+            assert!(!self.dead.contains(&entry.position()), "committed after all: {entry}");
             let before = self.states.last().copied().unwrap_or(0);
             self.states.push(super::storage::apply(before, entry));
             self.committed.push(entry.clone());

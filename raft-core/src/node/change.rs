@@ -88,12 +88,9 @@ impl Node {
     }
 
     pub(super) fn watch_change(&mut self, entered: LogPosition) {
-        // A change that this leader took earlier is complete, or this one would have been refused; one
-        // from an earlier leadership may still be undecided.
-        if let Some(earlier) = self.change.replace(PendingChange { entered, begun: false }) {
-            let fate = Fate::Unknown;
-            self.change_outcomes.push(ChangeOutcome { change: earlier.entered, fate });
-        }
+        // Whatever was taken here before is decided: something of this term is committed.
+        debug_assert!(self.change.is_none());
+        self.change = Some(PendingChange { entered, begun: false });
     }
 
     /// The members have changed: a leader begins to replicate to the new ones. Those who have left are
@@ -155,7 +152,7 @@ impl Node {
         let Some(PendingChange { entered, begun }) = self.change else {
             return;
         };
-        if entered.index > self.commit_index {
+        if entered.index > self.commit_index && !self.is_dead(entered) {
             return;
         }
         let fate = if begun || self.log.contains(entered) {

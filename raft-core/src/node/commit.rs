@@ -81,15 +81,22 @@ impl Node {
         }
     }
 
-    /// Decides every proposal that the commit index has reached. If another entry was chosen at the
-    /// place of one, that one and all behind it are dead for ever: no log can hold them any more.
+    /// Can an entry at this position, behind the commit index, never be committed any more? Every log that
+    /// can still win has what is committed, and terms do not fall along a log (§5.4).
+    pub(super) fn is_dead(&self, position: LogPosition) -> bool {
+        self.log.term_at(self.commit_index).is_some_and(|committed| position.term < committed)
+    }
+
+    /// Decides every proposal that the commit index has reached or outlived. If another entry was chosen
+    /// at the place of one, that one and all behind it are dead for ever: no log can hold them any more.
     fn settle_proposals(&mut self) {
         while let Some((first, last)) = self.proposals.front().copied() {
-            if first.index > self.commit_index {
+            let reached = first.index <= self.commit_index;
+            if !reached && !self.is_dead(first) {
                 return;
             }
             self.proposals.pop_front();
-            if !self.log.contains(first) {
+            if !reached || !self.log.contains(first) {
                 let fate = Fate::Superseded;
                 self.proposal_outcomes.push(ProposalOutcome { first, last, fate });
                 continue;

@@ -1,6 +1,6 @@
 //! Elections (§5.2), the up-to-date rule (§5.4.1), pre-votes and stickiness (thesis §9.6, §4.2.3).
 //!
-//! `campaign` (or `on_timeout_now`, in the next chapter but one) → `on_request_vote` at the others → `on_request_vote_reply` back at the candidate, twice:
+//! `campaign` → `on_request_vote` at the others → `on_request_vote_reply` back at the candidate, twice:
 //! as a question that binds nobody, then for real.
 
 use alloc::vec::Vec;

@@ -296,7 +296,7 @@ impl Node {
         if beyond || round > started {
             return self.ignore(Some(from), Ignored::BeyondLog);
         }
-        peer.last_contact = self.now;
+        peer.on_contact(self.now);
         peer.confirmed = peer.confirmed.max(round);
         match outcome {
             AppendOutcome::Accepted { durable, received } => {
@@ -377,7 +377,8 @@ fn next_message(
             *waiting = true;
             peer.commit_told = commit;
             // Whoever does not answer is only asked; a dead peer must not cost a full message each time.
-            let to = if peer.is_active(now, config.election_timeout) { last } else { prev_index };
+            let to =
+                if peer.may_be_active(now, config.election_timeout) { last } else { prev_index };
             let entries = log.range(peer.next_index, to, config.append_bytes_max);
             Some(message(entries.cloned().collect()))
         }
