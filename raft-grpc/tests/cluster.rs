@@ -215,16 +215,16 @@ fn the_status_tells_who_leads_and_who_is_reachable() {
     let mut cluster = Cluster::started(3);
     let leader = cluster.leader();
     cluster.propose(leader, 1).expect("nothing is broken");
-    let status = wait_for("all links", || {
+    // A status is how things were a moment ago: the answer may be here first.
+    let status = wait_for("all links, and everything everywhere", || {
         let status = cluster.handle(leader).status();
+        let last = status.raft.last.index;
         let connected = status.peers.iter().all(|peer| peer.connected);
-        let caught_up =
-            status.raft.peers.iter().all(|peer| peer.match_index == status.raft.last.index);
-        (connected && caught_up).then_some(status)
+        let caught_up = status.raft.peers.iter().all(|peer| peer.match_index == last);
+        (connected && caught_up && status.raft.applied == last).then_some(status)
     });
     assert_eq!((status.cluster.as_str(), status.raft.id), ("test", id(leader)));
     assert_eq!(status.peers.len(), 2);
-    assert_eq!(status.raft.applied, status.raft.last.index);
 
     let lost = cluster.follower();
     let mut watch = cluster.handle(leader).watch_status();

@@ -234,7 +234,8 @@ impl Cluster {
             let handle = self.handle(number);
             self.block_on(async {
                 let read = handle.read(Consistency::AtLeast(index)).await.expect("it catches up");
-                assert_eq!(read.applied().index, index, "nothing else is proposed");
+                // Nobody proposes any more. Behind `index` there may be what a new leader begins
+                // its term with, of which the state knows nothing.
                 (read.sum, read.commands, read.digest)
             })
         });
