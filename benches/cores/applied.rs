@@ -3,15 +3,15 @@
 
 /// A state machine of two words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// So many commands were applied.
-    pub count: u64,
+    pub(crate) count: u64,
     digest: u64,
 }
 
 impl Applied {
     /// Applies one command.
-    pub fn apply(&mut self, command: &[u8]) {
+    pub(crate) fn apply(&mut self, command: &[u8]) {
         let first = command.first_chunk().map_or(0, |first| u64::from_le_bytes(*first));
         self.count += 1;
         self.digest = self.digest.rotate_left(5) ^ first ^ command.len() as u64;

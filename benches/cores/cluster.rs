@@ -10,7 +10,7 @@ use raft_core::{
 use crate::applied::Applied;
 
 /// A cluster that has elected its first node.
-pub struct Cluster {
+pub(crate) struct Cluster {
     members: Vec<Member>,
     now: Instant,
 }
@@ -30,7 +30,7 @@ impl Cluster {
     ///
     /// # Panics
     /// If the first node does not win the election that only it calls.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let ids = [1, 2, 3].map(|id| NodeId::new(id).expect("not zero"));
         let membership = Membership::new(ids).expect("three voters");
         let now = Instant::default();
@@ -46,7 +46,7 @@ impl Cluster {
 
     /// Proposes `commands` together and lets everyone act until nobody has anything to do: all three
     /// nodes have stored, committed and applied them.
-    pub fn commit(&mut self, commands: Vec<Bytes>) {
+    pub(crate) fn commit(&mut self, commands: Vec<Bytes>) {
         let leader = &mut self.members[0];
         leader.roused = true;
         let proposed = leader.node.propose(self.now, Timestamp(0), commands);
@@ -58,7 +58,7 @@ impl Cluster {
     ///
     /// # Panics
     /// If the nodes applied different commands, or stored something else than they applied.
-    pub fn applied(&self) -> Applied {
+    pub(crate) fn applied(&self) -> Applied {
         let leader = self.members[0].applied;
         for member in &self.members {
             assert_eq!(member.applied, leader, "all apply the same");
