@@ -383,8 +383,14 @@ fn foreign_receipt() -> Receipt {
         .into_receipt()
 }
 
+/// `ENVELOPES=1000000 cargo test --release --test envelopes` runs a long campaign.
+fn cases() -> u32 {
+    let Ok(cases) = std::env::var("ENVELOPES") else { return 10_000 };
+    cases.parse().unwrap_or_else(|_| panic!("ENVELOPES={cases} is not a number"))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10_000))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn nothing_that_arrives_breaks_a_node(

@@ -91,6 +91,7 @@ fn check_that_it_was_not_too_easy(total: &Report, seeds: u64) {
         ("snapshots installed", total.installs),
         ("disks damaged", total.disks_damaged),
         ("peers reborn", total.reborn),
+        ("old leaders asked", total.asked_old_leaders),
     ];
     for (what, count) in counted {
         assert!(count >= 100, "only {count} {what} in {seeds} seeds");

@@ -63,7 +63,8 @@ pub enum Promotion {
     #[default]
     Manual,
     /// As soon as it has caught up: in rounds, each of which replicates what the log held when the round
-    /// began, until one takes less than an election timeout.
+    /// began, until one takes less than an election timeout. So no node stays a learner, not even one
+    /// that was made one on purpose.
     WhenCaughtUp,
 }
 

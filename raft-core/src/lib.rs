@@ -214,7 +214,7 @@
 //!
 //! *Learners* (thesis §4.2.1) receive the log and never count. A newcomer should be one first, or a
 //! majority might have to wait for it: a change whose voters could not make a majority of nodes
-//! that answer *now* is refused ([`ChangeRefusal::WouldLoseQuorum`]). With
+//! that answer *now*, and have most of the log, is refused ([`ChangeRefusal::WouldLoseQuorum`]). With
 //! [`Promotion::WhenCaughtUp`] the leader makes a learner a voter by itself when it has caught up:
 //! in rounds, each of which replicates what the log held when the round began, until one takes less
 //! than an election timeout. A voter that is to become a learner is listed as one already in the
@@ -259,7 +259,7 @@
 //! // As a voter at once it would be needed for every decision, and nobody has heard from it yet.
 //! let both = alone.with_voter(ids[1]);
 //! let refused = nodes[0].change_membership(now, Timestamp(0), &both, None);
-//! assert_eq!(refused, Err(ChangeRefusal::WouldLoseQuorum { alive: 1, needed: 2 }));
+//! assert_eq!(refused, Err(ChangeRefusal::WouldLoseQuorum { ready: 1, needed: 2 }));
 //!
 //! nodes[0].change_membership(now, Timestamp(0), &alone.with_learner(ids[1])?, None)?;
 //! settle(&mut nodes, now);

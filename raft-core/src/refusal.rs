@@ -134,11 +134,12 @@ pub enum ChangeRefusal {
     JointTarget,
     /// The target is what is in effect already.
     NoChange,
-    /// The new voters would have no majority of nodes that answer now: add the newcomers as learners
-    /// first, and let them catch up.
+    /// The new voters would have no majority of nodes that answer now and lack no more of the log than
+    /// [`Config::inflight_bytes_max`](crate::Config): nothing could be committed until they do. Add the
+    /// newcomers as learners first, and let them catch up.
     WouldLoseQuorum {
-        /// How many of the new voters answer.
-        alive: usize,
+        /// How many of the new voters are ready.
+        ready: usize,
         /// How many would be needed.
         needed: usize,
     },
@@ -161,10 +162,10 @@ impl fmt::Display for ChangeRefusal {
                 write!(f, "the target of a change cannot be a joint configuration")
             }
             Self::NoChange => write!(f, "these are the members already"),
-            Self::WouldLoseQuorum { alive, needed } => write!(
+            Self::WouldLoseQuorum { ready, needed } => write!(
                 f,
-                "only {alive} of the new voters answer and {needed} are needed: add new nodes as \
-                 learners first"
+                "only {ready} of the new voters answer and have most of the log, {needed} are needed: \
+                 let new nodes catch up as learners first"
             ),
         }
     }

@@ -35,6 +35,8 @@ enum Happening {
     Cut(NodeId, u64),
     /// Someone changes the members, hands leadership over, or cuts a snapshot unasked.
     Operator,
+    /// This node hears nobody for a while.
+    Deafen(NodeId),
     Restart(NodeId),
     Heal(u64),
     Resume(NodeId),
@@ -194,6 +196,13 @@ impl Simulation {
             }
             Happening::Cut(id, life) if lives(id, life) => self.cut(id),
             Happening::Operator => self.operator(),
+            Happening::Deafen(id) => {
+                let others = self.cluster.ids().into_iter().filter(|&from| from != id);
+                let links: Vec<_> = others.map(|from| (from, id)).collect();
+                if self.chaos {
+                    self.cut_for_a_while(&links);
+                }
+            }
             Happening::Sync(id, _)
             | Happening::Poll(id, _)
             | Happening::Applied(id, ..)
@@ -342,6 +351,23 @@ impl Simulation {
         }
         for envelope in messages {
             self.transmit(envelope);
+        }
+        if !committed.is_empty() {
+            self.ask_other_leaders(id);
+        }
+    }
+
+    /// Something is visible: whoever else takes itself to lead must not answer as if it were not.
+    fn ask_other_leaders(&mut self, than: NodeId) {
+        for id in self.cluster.ids() {
+            if id != than
+                && self.runs(id)
+                && self.cluster.node(id).role().0 == RoleKind::Leader
+                && self.cluster.read(id, Consistency::Lease).is_ok()
+            {
+                self.report.asked_old_leaders += 1;
+                self.poll(id);
+            }
         }
     }
 

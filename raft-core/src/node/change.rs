@@ -52,17 +52,24 @@ impl Node {
         if now == target {
             return Err(ChangeRefusal::NoChange);
         }
-        let alive = target.voters().iter().filter(|&&id| self.answers(leader, id)).count();
+        let ready = target.voters().iter().filter(|&&id| self.is_ready(leader, id)).count();
         let needed = target.voters().len() / 2 + 1;
-        if alive < needed {
-            return Err(ChangeRefusal::WouldLoseQuorum { alive, needed });
+        if ready < needed {
+            return Err(ChangeRefusal::WouldLoseQuorum { ready, needed });
         }
         Ok(())
     }
 
-    fn answers(&self, leader: &Leader, id: NodeId) -> bool {
-        let recently = |peer: &Progress| peer.is_active(self.now, self.config.election_timeout);
-        id == self.config.id || leader.peer(id).is_some_and(recently)
+    /// Could commits rest on this node at once? It answers, and what it lacks of the log can be on its way
+    /// to it at once.
+    fn is_ready(&self, leader: &Leader, id: NodeId) -> bool {
+        let ready = |peer: &Progress| {
+            let lag = self.log.bytes_between(peer.match_index, self.commit_index);
+            let reachable = peer.match_index >= self.log.base().index;
+            let answers = peer.is_active(self.now, self.config.election_timeout);
+            answers && reachable && lag <= self.config.inflight_bytes_max
+        };
+        id == self.config.id || leader.peer(id).is_some_and(ready)
     }
 
     /// Takes the first step towards `target`.

@@ -128,6 +128,11 @@ impl Simulation {
         self.report.transfers += u64::from(taken.is_ok());
         self.note(|| format!("{leader} hands over: {taken:?}"));
         self.poll_soon(leader);
+        // What the old leader ought to hear in a moment may not reach it.
+        if taken.is_ok() && self.random.f64() < self.options.curse {
+            let wait = self.up_to(self.options.delay_max * 4);
+            self.later(wait, Happening::Deafen(leader));
+        }
     }
 
     /// A disk is lost, all of it or its end. At most one node at a time, and only where others have all

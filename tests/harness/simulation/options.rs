@@ -65,6 +65,8 @@ pub struct Report {
     pub reborn: u64,
     /// Runs at whose end too much was lost for ever to demand anything.
     pub hopeless: u64,
+    /// Reads by lease at a node that takes itself to lead, just after another node committed something.
+    pub asked_old_leaders: u64,
     /// A digest of everything that happened, in order.
     pub digest: u64,
 }
@@ -107,6 +109,7 @@ impl Report {
             disks_damaged,
             reborn,
             hopeless,
+            asked_old_leaders,
             digest,
         } = other;
         self.events += events;
@@ -134,6 +137,7 @@ impl Report {
         self.disks_damaged += disks_damaged;
         self.reborn += reborn;
         self.hopeless += hopeless;
+        self.asked_old_leaders += asked_old_leaders;
         // Threads finish in any order.
         self.digest = self.digest.wrapping_add(*digest);
     }
