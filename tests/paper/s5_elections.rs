@@ -413,6 +413,19 @@ fn a_split_vote_is_followed_by_an_election_in_a_new_term() {
     assert_eq!(stand.role(), (RoleKind::Leader, 2));
 }
 
+/// §5.2: the wait for an election begins anew with the election, however long the question before
+/// took.
+#[test]
+fn a_candidate_restarts_its_timer_when_the_election_begins() {
+    let mut stand = Stand::new(&[1, 2, 3]);
+    stand.wait_for_timer();
+    let patience = stand.timer();
+    stand.wait(patience - 10);
+    stand.answer(2, true);
+    assert_eq!(stand.role(), (RoleKind::Candidate, 1));
+    assert!((ELECTION_TIMEOUT..2 * ELECTION_TIMEOUT).contains(&stand.timer()));
+}
+
 /// §5.2: election timeouts are drawn by chance from a range, anew for every wait, and differ
 /// between servers, so that elections are rarely split.
 #[test]

@@ -160,6 +160,20 @@ fn a_snapshot_lets_the_log_before_it_go() {
     assert_eq!(patient.told(3), ["AppendEntries prev=1@1 commit=3 round=1 [2@1=a 3@1=b]"]);
 }
 
+/// §7: a leader takes snapshots of its own term's entries, too, and goes on leading.
+#[test]
+fn a_leader_takes_snapshots_of_its_own_term() {
+    let mut stand = Stand::leader_with(config(), voters(&[1, 2, 3]));
+    stand.propose(&["a", "b"]).unwrap();
+    stand.acknowledge(2, 3);
+    stand.cut(3, b"state");
+    assert_eq!(stand.node.status().base, at(3, 1));
+    stand.propose(&["c"]).unwrap();
+    stand.read(raft_core::Consistency::Linearizable).unwrap();
+    stand.acknowledge(2, 4);
+    assert_eq!((stand.commit(), stand.reads.len(), stand.log().as_str()), (4, 1, "4@1=c"));
+}
+
 /// §7: when the log has grown by a fixed number of bytes a snapshot is due.
 #[test]
 fn a_snapshot_is_due_when_the_log_has_grown() {

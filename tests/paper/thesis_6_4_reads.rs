@@ -231,6 +231,32 @@ fn reads_use_no_lease_unless_told_to() {
     assert_eq!(stand.reads, [served(2, 1)]);
 }
 
+/// §6.4.1: the same for a follower's reads: the leader's lease answers them if all that share the
+/// question may be answered so.
+#[test]
+fn a_follower_s_question_uses_a_lease_only_if_told_to() {
+    let mut stand = Stand::leader_with(with_leases(0), voters(&[1, 2, 3]));
+    for (number, lease) in [(1, false), (2, true)] {
+        let ticket = QuestionId { life: 9, number };
+        stand.forget();
+        stand.hear(3, 1, Message::ReadIndex { ticket, lease });
+        let at_once = stand.told(3).contains(&format!("ReadIndexReply #{number} index=1"));
+        assert_eq!(at_once, lease);
+    }
+    for (reads, question) in [(&[Lease, Lease][..], " lease"), (&[Lease, Linearizable], "")] {
+        let mut stand = follower();
+        // Its question is on its way: the others share the next one.
+        stand.read(Linearizable).unwrap();
+        for &how in reads {
+            stand.read(how).unwrap();
+        }
+        stand.forget();
+        let (ticket, index) = (QuestionId { life: 1, number: 1 }, Some(LogIndex(0)));
+        stand.hear(2, 1, Message::ReadIndexReply { ticket, index });
+        assert_eq!(stand.said(), [format!("n1@1 → n2 ReadIndex #2{question}")]);
+    }
+}
+
 /// §6.4.1: a lease lasts for an election timeout less the drift of the clocks, from the moment at
 /// which the heartbeats were sent that a majority has answered: not from that of the answers.
 #[test]
