@@ -8,7 +8,8 @@
 //! | paper §5.3 | replication; AppendEntries of Figure 2 | `s5_replication` |
 //! | paper §5.4 to §5.6, §8 | safety, the properties of Figure 3, crashes, timing | `s5_safety` |
 //! | paper §6 | joint consensus | `s6_membership` |
-//! | paper §7 | snapshots, InstallSnapshot of Figure 13 | `s7_snapshots` |
+//! | paper §7 | taking snapshots, and sending them | `s7_snapshots` |
+//! | paper §7 | InstallSnapshot of Figure 13: receiving one | `s7_install` |
 //! | thesis §3.10 | leadership transfer | `thesis_3_10_transfer` |
 //! | thesis §4 | membership changes by one server and by any number | `thesis_4_membership` |
 //! | thesis §6.2, §6.4 | no majority, no leader; reads, leases | `thesis_6_4_reads` |
@@ -30,6 +31,8 @@ mod s5_replication;
 mod s5_safety;
 #[path = "paper/s6_membership.rs"]
 mod s6_membership;
+#[path = "paper/s7_install.rs"]
+mod s7_install;
 #[path = "paper/s7_snapshots.rs"]
 mod s7_snapshots;
 #[path = "paper/stand.rs"]

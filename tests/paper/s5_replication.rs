@@ -425,6 +425,40 @@ fn entries_of_earlier_terms_keep_their_terms() {
     assert_eq!(stand.log(), "1@1 2@3 3@3 4@7");
 }
 
+/// §5.3 (Leader Append-Only), from the other side: a leader does not take back what it has sent, so
+/// nothing in its term does, and what was acknowledged stays.
+#[test]
+fn what_a_leader_has_sent_stays_for_its_term() {
+    let mut stand = follower(3, &[]);
+    stand.hear(2, 3, append(at(0, 0), entries(1, &[1, 3, 3]), 0));
+    stand.hear(2, 3, append(at(1, 1), entries(2, &[2]), 0));
+    assert!(stand.ignored(Ignored::Malformed));
+    assert_eq!(stand.log(), "1@1 2@3 3@3");
+    stand.hear(3, 4, append(at(1, 1), entries(2, &[4]), 0));
+    assert_eq!(stand.log(), "1@1 2@4", "the next leader may have something else");
+}
+
+/// §5.3: a follower that does not answer is only asked: it is not sent the same entries for ever,
+/// and gets them as soon as it answers.
+#[test]
+fn a_silent_follower_is_only_asked() {
+    let mut stand = Stand::leader(&[1, 2, 3]);
+    stand.wait(HEARTBEAT);
+    let round = stand.round;
+    stand.hear(3, 1, refused(1, at(0, 0), round));
+    for _ in 0..6 {
+        stand.wait(HEARTBEAT);
+        stand.acknowledge(2, 1);
+    }
+    stand.propose(&["a"]).unwrap();
+    stand.forget();
+    stand.wait(HEARTBEAT);
+    let told = stand.told(3);
+    assert!(!told.is_empty() && told.iter().all(|words| words.ends_with("[]")), "{told:?}");
+    stand.acknowledge(3, 1);
+    assert!(stand.told(3)[0].ends_with("[2@1=a]"));
+}
+
 /// §5.3: a leader sends what is contiguous, with terms that never fall and are not above its own.
 /// Anything else comes from nobody who runs this protocol, and changes nothing.
 #[test]

@@ -167,6 +167,7 @@ impl Stand {
     /// Time passes until the timer has run out once.
     pub(crate) fn wait_for_timer(&mut self) {
         self.now = self.node.deadline();
+        assert_ne!(self.now, Instant::FAR_FUTURE, "no timer runs");
         self.input(Input::Timer);
     }
 
@@ -281,13 +282,14 @@ impl Stand {
     // What it does.
 
     fn settle(&mut self) {
-        loop {
+        for _ in 0..10_000 {
             self.node.poll(&mut self.output);
             let again = self.carry_out();
             if !again {
                 return;
             }
         }
+        panic!("there is always something to do");
     }
 
     /// Does what the node wants done; true if there may be more.

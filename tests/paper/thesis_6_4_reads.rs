@@ -266,10 +266,10 @@ fn a_lease_counts_from_the_sending_of_the_heartbeats() {
         let mut stand = Stand::leader_with(with_leases(drift), voters(&[1, 2, 3]));
         stand.wait(HEARTBEAT);
         let round = stand.round;
-        // The answers take their time.
-        stand.wait(HEARTBEAT - 10);
+        // The answer takes its time: the next heartbeats are on their way already.
+        stand.wait(HEARTBEAT + 10);
         stand.hear(2, 1, accepted(1, 1, round));
-        stand.wait(lasts - (HEARTBEAT - 10) - 1);
+        stand.wait(lasts - (HEARTBEAT + 10) - 1);
         stand.forget();
         stand.read(Lease).unwrap();
         assert_eq!(stand.reads.len(), 1, "{drift}: almost at its end");
