@@ -188,7 +188,7 @@ fn a_learner_stays_one_unless_told_otherwise() {
 #[test]
 fn a_change_that_would_lose_the_majority_is_refused() {
     let mut stand = Stand::leader(&[1, 2, 3]);
-    let refusal = Err(ChangeRefusal::WouldLoseQuorum { alive: 1, needed: 2 });
+    let refusal = Err(ChangeRefusal::WouldLoseQuorum { ready: 1, needed: 2 });
     assert_eq!(stand.change(&voters(&[1, 8, 9])), refusal);
     for _ in 0..6 {
         stand.wait(HEARTBEAT);
@@ -196,6 +196,24 @@ fn a_change_that_would_lose_the_majority_is_refused() {
     }
     assert_eq!(stand.change(&voters(&[1, 3])), refusal);
     assert_eq!(stand.change(&voters(&[1, 2])), Ok(at(2, 1)));
+}
+
+/// §4.2.1: nor by servers that answer and have next to nothing of the log: nothing could be
+/// committed until they have caught up.
+#[test]
+fn a_change_that_rests_on_empty_logs_is_refused() {
+    let mut config = Config::new(n(1), 1);
+    config.append_bytes_max = 100;
+    config.inflight_bytes_max = 200;
+    let mut stand = Stand::leader_with(config, with_learners(&[1, 2, 3], &[4, 5]));
+    for index in 2..8 {
+        stand.propose(&["a"]).unwrap();
+        stand.acknowledge(2, index);
+    }
+    let refusal = Err(ChangeRefusal::WouldLoseQuorum { ready: 1, needed: 2 });
+    assert_eq!(stand.change(&voters(&[1, 4, 5])), refusal);
+    stand.acknowledge(4, 7);
+    assert_eq!(stand.change(&voters(&[1, 4, 5])), Ok(at(8, 1)));
 }
 
 /// §4.2.2: a leader that removes itself replicates the entry, without counting itself, and steps
