@@ -2,6 +2,7 @@
 //! that the nodes did. `tests/golden/README.md` explains commands and notation to the reader.
 
 mod notation;
+mod settings;
 mod stage;
 mod transcript;
 
@@ -10,16 +11,18 @@ use std::error::Error;
 use std::str::FromStr;
 use std::time::Duration;
 
-use raft_core::{HardState, NodeId, Term};
+use raft_core::{Consistency, HardState, LogIndex, Membership, NodeId, Term};
 
 use stage::Stage;
 
 /// What a script can say. An argument `ID` is the number of a node.
 #[derive(goldenscript::Command)]
 pub enum Command {
-    /// `cluster NODES [LIMIT=N]...`: nodes 1 to NODES, never run before. LIMIT is a field of
-    /// `raft_core::Config` that ends in `_max`.
-    Cluster(u64, #[arg(key, many, optional)] Vec<(String, u64)>),
+    /// `cluster NODES [SETTING=VALUE]...`: nodes 1 to NODES, never run before. SETTING is a field of
+    /// `raft_core::Config`.
+    Cluster(u64, #[arg(key, many, optional)] Vec<(String, String)>),
+    /// `add ID`: a node that has never run, and waits to be made a member.
+    Add(Id),
     /// `state ID term=N [vote=ID] [log="TERM TERM ..."]`: the node starts with this on its disk.
     State {
         id: Id,
@@ -29,6 +32,14 @@ pub enum Command {
         vote: Option<Id>,
         #[arg(key)]
         log: Option<Terms>,
+    },
+    /// `drift ID [fast_ppm=N] [slow_ppm=N]`: its clock goes wrong by so many millionths, from the start.
+    Drift {
+        id: Id,
+        #[arg(key, optional)]
+        fast_ppm: u32,
+        #[arg(key, optional)]
+        slow_ppm: u32,
     },
     /// `tick 50ms`: time passes; every timer that runs out meanwhile does so, in order.
     Tick(Milliseconds),
@@ -50,11 +61,17 @@ pub enum Command {
     Delay(#[arg(key, many, optional)] Which),
     /// `release`: what was delayed is on its way again.
     Release,
+    /// `garble ...`: the pieces of snapshots among them arrive with a wrong byte.
+    Garble(#[arg(key, many, optional)] Which),
     /// `stabilize`: messages arrive until none is on its way.
     Stabilize,
     /// `partition ID...`: what these nodes and the others send to each other from now on is lost.
     Partition(Vec<Id>),
-    /// `heal`: no partition any more.
+    /// `cut_link ID ID`: what these two send to each other from now on is lost.
+    CutLink(Id, Id),
+    /// `cut_one_way FROM TO`: what the one sends to the other is lost, and not the other way round.
+    CutOneWay(Id, Id),
+    /// `heal`: every link works again.
     Heal,
     /// `stall ID`: the disk takes writes and finishes none.
     Stall(Id),
@@ -68,6 +85,14 @@ pub enum Command {
     },
     /// `unstall ID`: the disk finishes what it has, and every write at once from now on.
     Unstall(Id),
+    /// `stall_chunks ID`: pieces of snapshots are neither read nor stored.
+    StallChunks(Id),
+    /// `unstall_chunks ID`: they are, those that wait and all that come.
+    UnstallChunks(Id),
+    /// `slow ID`: the state machine takes entries and reports none as applied.
+    Slow(Id),
+    /// `apply ID`: it reports what it was given, and everything at once from now on.
+    Apply(Id),
     /// `busy ID`: the driver takes in what happens, and does not poll the node.
     Busy(Id),
     /// `poll ID`: the driver of a busy node polls it once, and after everything again.
@@ -79,12 +104,39 @@ pub enum Command {
         #[arg(key, optional)]
         survivors: usize,
     },
+    /// `damage ID keep=N`: the disk of a stopped node has lost all entries behind the N oldest in its
+    /// log, and was repaired.
+    Damage {
+        id: Id,
+        #[arg(key)]
+        keep: usize,
+    },
     /// `restart ID`: it starts again with what its disk has.
     Restart(Id),
     /// `propose ID COMMAND...`: commands in one proposal.
     Propose(Id, Vec<String>),
-    /// `read ID`: a linearizable read.
-    Read(Id),
+    /// `change ID "n1 n2 learning n3" [expected=N]`: a membership change.
+    Change {
+        id: Id,
+        target: Members,
+        #[arg(key)]
+        expected: Option<u64>,
+    },
+    /// `transfer ID [to=ID]`: it is to hand over its leadership.
+    Transfer {
+        id: Id,
+        #[arg(key)]
+        to: Option<Id>,
+    },
+    /// `cut ID`: it cuts a snapshot of what it has applied.
+    Cut(Id),
+    /// `read ID [lease] [at_least=N]`: a linearizable read; one that trusts a lease; one of an index.
+    Read {
+        id: Id,
+        lease: Option<Lease>,
+        #[arg(key)]
+        at_least: Option<u64>,
+    },
     /// `status [ID]...`: how nodes see themselves, and leaders the others.
     Status(#[arg(optional)] Vec<Id>),
     /// `log [ID]...`: what is in their logs.
@@ -106,6 +158,28 @@ impl FromStr for Id {
     fn from_str(text: &str) -> Result<Self, String> {
         let id = text.parse().ok().and_then(NodeId::new);
         id.map(Self).ok_or_else(|| format!("a node is a number from 1, not {text:?}"))
+    }
+}
+
+/// Members in the notation of the core, without its braces.
+pub struct Members(Membership);
+
+impl FromStr for Members {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        notation::membership(&format!("{{{text}}}")).map(Self)
+    }
+}
+
+/// The word `lease`.
+pub struct Lease;
+
+impl FromStr for Lease {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        (text == "lease").then_some(Self).ok_or_else(|| format!("no kind of read: {text}"))
     }
 }
 
@@ -156,37 +230,70 @@ impl goldenscript::Runner for Script {
 
 fn dispatch(stage: &mut Stage, command: &Command) -> Result<(), Box<dyn Error>> {
     match command {
-        Command::Cluster(size, limits) => stage.start(*size, limits)?,
+        Command::Deliver(which) => stage.deliver(which)?,
+        Command::Drop(which) => stage.lose(which)?,
+        Command::Duplicate(which) => stage.duplicate(which)?,
+        Command::Delay(which) => stage.delay(which)?,
+        Command::Garble(which) => stage.garble(which)?,
+        Command::Release => stage.release(),
+        Command::Stabilize => stage.stabilize()?,
+        Command::Partition(side) => stage.partition(side.iter().map(|Id(id)| *id).collect()),
+        Command::CutLink(Id(one), Id(other)) => stage.cut_link(*one, *other),
+        Command::CutOneWay(Id(from), Id(to)) => stage.cut_one_way(*from, *to),
+        Command::Heal => stage.heal(),
+        Command::Tick(Milliseconds(time)) => stage.tick(*time, false)?,
+        Command::Run(Milliseconds(time)) => stage.tick(*time, true)?,
+        Command::Heartbeat(Id(id)) => stage.heartbeat(*id)?,
+        Command::Timeout(Id(id)) => stage.time_out(*id)?,
+        Command::Busy(Id(id)) => stage.busy(*id),
+        Command::Poll(Id(id)) => stage.poll(*id)?,
+        Command::Status(ids) => stage.show(ids.iter().map(|Id(id)| *id), transcript::status)?,
+        Command::Log(ids) => stage.show(ids.iter().map(|Id(id)| *id), transcript::log)?,
+        Command::Network => stage.show_network(),
+        Command::Arrive(raw) => stage.arrive(notation::envelope(&raw.name)?)?,
+        of_one_node => dispatch_to_node(stage, of_one_node)?,
+    }
+    Ok(())
+}
+
+/// What is done to one node: its disk, its state machine, its clients.
+fn dispatch_to_node(stage: &mut Stage, command: &Command) -> Result<(), Box<dyn Error>> {
+    match command {
+        Command::Cluster(size, settings) => stage.start(*size, settings)?,
+        Command::Add(Id(id)) => stage.add(*id)?,
         Command::State { id: Id(id), term, vote, log } => {
             let voted_for = vote.map(|Id(id)| id);
             let terms = log.as_ref().map_or(&[][..], |Terms(terms)| terms);
             stage.put_on_disk(*id, HardState { term: Term(*term), voted_for }, terms)?;
         }
-        Command::Tick(Milliseconds(time)) => stage.tick(*time, false)?,
-        Command::Run(Milliseconds(time)) => stage.tick(*time, true)?,
-        Command::Heartbeat(Id(id)) => stage.heartbeat(*id)?,
-        Command::Timeout(Id(id)) => stage.time_out(*id)?,
-        Command::Deliver(which) => stage.deliver(which)?,
-        Command::Drop(which) => stage.lose(which)?,
-        Command::Duplicate(which) => stage.duplicate(which)?,
-        Command::Delay(which) => stage.delay(which)?,
-        Command::Release => stage.release(),
-        Command::Stabilize => stage.stabilize()?,
-        Command::Partition(side) => stage.partition(side.iter().map(|Id(id)| *id).collect()),
-        Command::Heal => stage.partition(Vec::new()),
+        Command::Drift { id: Id(id), fast_ppm, slow_ppm } => {
+            stage.drift(*id, i64::from(*fast_ppm) - i64::from(*slow_ppm))?;
+        }
         Command::Stall(Id(id)) => stage.stall(*id),
         Command::Sync { id: Id(id), skip, n } => stage.sync(*id, *skip, *n)?,
         Command::Unstall(Id(id)) => stage.unstall(*id)?,
-        Command::Busy(Id(id)) => stage.busy(*id),
-        Command::Poll(Id(id)) => stage.poll(*id)?,
+        Command::StallChunks(Id(id)) => stage.stall_chunks(*id),
+        Command::UnstallChunks(Id(id)) => stage.unstall_chunks(*id)?,
+        Command::Slow(Id(id)) => stage.slow(*id),
+        Command::Apply(Id(id)) => stage.apply(*id)?,
         Command::Crash { id: Id(id), survivors } => stage.crash(*id, *survivors)?,
-        Command::Restart(Id(id)) => stage.restart(*id)?,
+        Command::Damage { id: Id(id), keep } => stage.cluster()?.damage(*id, *keep),
+        Command::Restart(Id(id)) => stage.cluster()?.restart(*id),
         Command::Propose(Id(id), commands) => stage.propose(*id, commands)?,
-        Command::Read(Id(id)) => stage.read(*id)?,
-        Command::Status(ids) => stage.show(ids.iter().map(|Id(id)| *id), transcript::status)?,
-        Command::Log(ids) => stage.show(ids.iter().map(|Id(id)| *id), transcript::log)?,
-        Command::Network => stage.show_network(),
-        Command::Arrive(raw) => stage.arrive(notation::envelope(&raw.name)?)?,
+        Command::Change { id: Id(id), target: Members(target), expected } => {
+            stage.change(*id, target, expected.map(LogIndex))?;
+        }
+        Command::Transfer { id: Id(id), to } => stage.transfer(*id, to.map(|Id(to)| to))?,
+        Command::Cut(Id(id)) => stage.cut(*id)?,
+        Command::Read { id: Id(id), lease, at_least } => {
+            let consistency = match (at_least, lease) {
+                (Some(index), _) => Consistency::AtLeast(LogIndex(*index)),
+                (None, Some(Lease)) => Consistency::Lease,
+                (None, None) => Consistency::Linearizable,
+            };
+            stage.read(*id, consistency)?;
+        }
+        _ => unreachable!("dispatch knows the others"),
     }
     Ok(())
 }

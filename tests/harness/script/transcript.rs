@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use raft_core::{Entry, Event, Fate, LogIndex, Node, NodeId, ProposalOutcome, ReadOutcome};
+use raft_core::{
+    ChangeOutcome, Entry, Event, Fate, LogIndex, LogPosition, Node, NodeId, PeerPace,
+    ProposalOutcome, ReadOutcome, ReadRefused, Status, VoteRefusal,
+};
 
 use super::super::storage::Queued;
 
@@ -12,11 +15,14 @@ pub fn entries<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {
     format!("[{}]", entries.join(" "))
 }
 
-/// `term=2 vote=n1 truncate_from=3 [3@2]`, only what there is.
+/// `term=2 vote=n1 snapshot=8@2/38 truncate_from=3 [3@2]`, only what there is.
 pub fn write(write: &Queued) -> String {
     let mut parts = Vec::new();
     if let Some(hard_state) = write.hard_state {
         parts.push(format!("term={} vote={}", hard_state.term, node_or_none(hard_state.voted_for)));
+    }
+    if let Some((snapshot, _)) = &write.snapshot {
+        parts.push(format!("snapshot={}", snapshot.id()));
     }
     if let Some(from) = write.truncate_from {
         parts.push(format!("truncate_from={from}"));
@@ -29,13 +35,7 @@ pub fn write(write: &Queued) -> String {
 
 /// What a message or another line says anyway is not told twice.
 pub fn shows(event: &Event) -> bool {
-    !matches!(
-        event,
-        Event::Committed { .. }
-            | Event::Voted { .. }
-            | Event::VoteRefused { .. }
-            | Event::AppendRefused { .. }
-    )
+    !matches!(event, Event::Committed { .. } | Event::Voted { .. } | Event::AppendRefused { .. })
 }
 
 /// `n2@1 follower of n1`, `n2 ignores n3: StaleTerm`.
@@ -50,6 +50,25 @@ pub fn event(id: NodeId, event: &Event) -> String {
         Event::MembershipChanged { index, membership } => {
             format!("{id} has the members {membership} as of {index}")
         }
+        Event::VoteRefused { candidate, why } => match why {
+            VoteRefusal::LogBehind { candidate: last, needed } => {
+                format!(
+                    "{id} refuses {candidate}: its log ends at {last}, not at {needed} or later"
+                )
+            }
+            VoteRefusal::AlreadyVoted { candidate: other } => {
+                format!("{id} refuses {candidate}: it has voted for {other}")
+            }
+        },
+        Event::TransferStarted { to } => format!("{id} hands leadership over to {to}"),
+        Event::TransferFailed { to } => format!("{id} leads on: {to} did not take over"),
+        Event::Promoting { learner } => format!("{id} promotes {learner}: it has caught up"),
+        Event::Compacted { base } => format!("{id} compacts its log up to {base}"),
+        Event::SnapshotFetched { snapshot, from } => format!("{id} fetches {snapshot} from {from}"),
+        Event::SnapshotInstalled { snapshot } => format!("{id} installs {snapshot}"),
+        Event::PeerReborn { peer, incarnation } => {
+            format!("{id} meets {peer} reborn, in incarnation {}", incarnation.0)
+        }
         Event::Ignored { from: Some(from), why } => format!("{id} ignores {from}: {why:?}"),
         Event::Ignored { from: None, why } => format!("{id} ignores: {why:?}"),
         other => format!("{id} {other:?}"),
@@ -59,11 +78,7 @@ pub fn event(id: NodeId, event: &Event) -> String {
 /// `proposal 2@1..4@1 committed`.
 pub fn proposal(outcome: &ProposalOutcome) -> String {
     let ProposalOutcome { first, last, fate } = outcome;
-    let fate = match fate {
-        Fate::Committed => "committed",
-        Fate::Superseded => "superseded",
-        Fate::Unknown => "unknown",
-    };
+    let fate = fate_name(*fate);
     if first == last {
         format!("proposal {first} {fate}")
     } else {
@@ -71,11 +86,32 @@ pub fn proposal(outcome: &ProposalOutcome) -> String {
     }
 }
 
+/// `change 2@1 committed`.
+pub fn change(outcome: &ChangeOutcome) -> String {
+    format!("change {} {}", outcome.change, fate_name(outcome.fate))
+}
+
+fn fate_name(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Committed => "committed",
+        Fate::Superseded => "superseded",
+        Fate::Unknown => "unknown",
+    }
+}
+
 /// `serves read #1 at 4`.
 pub fn read(outcome: &ReadOutcome) -> String {
     match outcome.index {
         Ok(index) => format!("serves read #{} at {index}", outcome.id.0),
-        Err(why) => format!("fails read #{}: {why:?}", outcome.id.0),
+        Err(why) => format!("fails read #{}: {}", outcome.id.0, read_refused(why)),
+    }
+}
+
+/// `LeadershipLost`, `NotReached commit=3`.
+pub fn read_refused(why: ReadRefused) -> String {
+    match why {
+        ReadRefused::NotReached { commit } => format!("NotReached commit={commit}"),
+        other => format!("{other:?}"),
     }
 }
 
@@ -90,15 +126,45 @@ pub fn status(node: &Node) -> String {
     let vote = node_or_none(status.voted_for);
     let (durable, commit) = (status.durable, status.commit);
     let _infallible = write!(text, " vote={vote} last={last} durable={durable} commit={commit}");
+    text.push_str(&unusual(&status));
     for peer in &status.peers {
-        let silent = if peer.recently_active { "" } else { " silent" };
         let (id, matches, next) = (peer.id, peer.match_index, peer.next_index);
-        let _infallible = write!(text, "\n  {id} match={matches} next={next}{silent}");
+        let _infallible = write!(text, "\n  {id} match={matches} next={next}");
+        match peer.pace {
+            PeerPace::Replicate => {}
+            PeerPace::Probe => text.push_str(" probe"),
+            PeerPace::Snapshot { held } => {
+                let _infallible = write!(text, " snapshot held={held}");
+            }
+        }
+        if !peer.recently_active {
+            text.push_str(" silent");
+        }
     }
     text
 }
 
-/// `n1 [1@1 2@1=a | 3@1=b]`: the entries in its log, those behind `|` not known to be committed.
+/// What a status says only if there is something to say.
+fn unusual(status: &Status) -> String {
+    let mut text = String::new();
+    if status.base > LogPosition::ZERO {
+        let _infallible = write!(text, " base={}", status.base);
+    }
+    if let Some(snapshot) = status.snapshot {
+        let _infallible = write!(text, " snapshot={snapshot}");
+    }
+    if status.membership_index > LogIndex(0) {
+        let (members, index) = (&status.membership, status.membership_index);
+        let _infallible = write!(text, " members={members} as of {index}");
+    }
+    if let Some(to) = status.transferring_to {
+        let _infallible = write!(text, " transferring to {to}");
+    }
+    text
+}
+
+/// `n1 [1@1 2@1=a | 3@1=b]`: the entries in its log, those behind `|` not known to be committed; `n1
+/// 1@1.. [2@1=a]` if the log begins behind 1@1.
 pub fn log(node: &Node) -> String {
     let status = node.status();
     let between = |from: LogIndex, to: LogIndex| {
@@ -108,10 +174,12 @@ pub fn log(node: &Node) -> String {
             .map(|entry| format!(" {entry}"))
             .collect::<String>()
     };
-    let committed = between(LogIndex(1), status.commit);
+    let base = status.base;
+    let begin = if base > LogPosition::ZERO { format!(" {base}..") } else { String::new() };
+    let committed = between(base.index.next(), status.commit);
     let rest = between(status.commit.next(), status.last.index);
     let bar = if rest.is_empty() { "" } else { " |" };
-    format!("{} [{}]", status.id, format!("{committed}{bar}{rest}").trim_start())
+    format!("{}{begin} [{}]", status.id, format!("{committed}{bar}{rest}").trim_start())
 }
 
 fn node_or_none(id: Option<NodeId>) -> String {
