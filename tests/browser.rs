@@ -117,7 +117,8 @@ async fn a_score_outlives_the_leader(page: &Page, cluster: &mut Cluster) -> Resu
     page.pictures("one-down").await?;
 
     cluster.restart(leader)?;
-    page.see(&format!("[data-node='{leader}'][data-state=follower]")).await?;
+    let back = format!("[data-node='{leader}']:is([data-state=follower], [data-state=leader])");
+    page.see(&back).await?;
     page.see("#status[data-state=live]:not([data-partial])").await?;
     page.see("#digest[data-state=same]").await?;
     page.see("#disputes[hidden]").await?;
@@ -125,7 +126,7 @@ async fn a_score_outlives_the_leader(page: &Page, cluster: &mut Cluster) -> Resu
     // The node that was killed serves the page too, without a balancer in front of it.
     page.open(&cluster.url_of(leader)).await?;
     page.see("#rows > [data-player=alice][data-rank='1'][data-score='15']").await?;
-    page.see(&format!("[data-node='{leader}'][data-state=follower]")).await?;
+    page.see(&back).await?;
     page.see("[data-node][data-state=seen]").await?;
     page.pictures("one-node").await
 }

@@ -49,7 +49,20 @@ impl Page {
         let waiting = self.client.wait().at_most(SEE_TIMEOUT).every(POLL);
         match waiting.for_element(Locator::Css(css)).await {
             Ok(_) => Ok(()),
-            Err(error) => Err(format!("never saw {css}: {error}").into()),
+            Err(error) => {
+                let instead = self.states().await;
+                Err(format!("never saw {css}: {error}; instead there was {instead}").into())
+            }
+        }
+    }
+
+    /// What the page says in its attributes, for an error.
+    async fn states(&self) -> String {
+        let states = "return [...document.querySelectorAll('[data-state]')]\
+                      .map((element) => element.cloneNode(false).outerHTML).join('\\n')";
+        match self.client.execute(states, Vec::new()).await {
+            Ok(Value::String(states)) => states,
+            other => format!("{other:?}"),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Three nodes and a balancer as real processes: this very program, started again.
 
 use std::fs::{File, OpenOptions};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -246,7 +246,19 @@ fn spawn(arguments: &[String], log: &Path) -> Result<Child> {
 
 /// Addresses that nobody uses: all are taken at once, so that they differ, then given back.
 fn free_addresses(count: usize) -> Result<Vec<SocketAddr>> {
-    let taken = (0..count).map(|_| TcpListener::bind("127.0.0.1:0"));
+    let ip = own_ip();
+    let taken = (0..count).map(|_| TcpListener::bind((ip, 0)));
     let taken = taken.collect::<std::io::Result<Vec<_>>>()?;
     Ok(taken.iter().map(TcpListener::local_addr).collect::<std::io::Result<_>>()?)
+}
+
+/// An address where no other program takes ports, not even while a node is down: on Linux the whole
+/// of 127/8 is this machine. Elsewhere only one address is.
+fn own_ip() -> Ipv4Addr {
+    if !cfg!(target_os = "linux") {
+        return Ipv4Addr::LOCALHOST;
+    }
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    // Process ids have 22 bits at most; 127.0 is left to everybody else.
+    Ipv4Addr::new(127, 1 + (a & 63), b, c)
 }
