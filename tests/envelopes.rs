@@ -182,7 +182,12 @@ fn message() -> impl Strategy<Value = Message> {
         .prop_map(|(prev, hint)| AppendOutcome::Refused { prev: LogIndex(prev), hint });
     let append = position().prop_flat_map(|prev| {
         (entries(prev), number(), number()).prop_map(move |(entries, commit, round)| {
-            Message::AppendEntries { prev, entries, commit: LogIndex(commit), round: Round(round) }
+            Message::AppendEntries {
+                prev,
+                entries: entries.into(),
+                commit: LogIndex(commit),
+                round: Round(round),
+            }
         })
     });
     prop_oneof![

@@ -188,7 +188,7 @@ proptest! {
                 group: GroupId(0), from: n(2), to: n(1), term: fork.term, incarnation: Incarnation(0),
                 message: Message::AppendEntries {
                     prev,
-                    entries: entries.to_vec(),
+                    entries: entries.to_vec().into(),
                     commit: LogIndex(append.commit),
                     round: Round(append.round),
                 },

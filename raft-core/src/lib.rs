@@ -443,6 +443,7 @@ extern crate alloc;
 
 mod config;
 mod configurations;
+mod entries;
 mod entry;
 mod event;
 mod input;
@@ -461,6 +462,7 @@ mod types;
 mod write;
 
 pub use config::{Config, ConfigError, Promotion};
+pub use entries::Entries;
 pub use entry::{ENTRY_OVERHEAD_BYTES, Entry, Payload};
 pub use event::{Event, Ignored, VoteRefusal};
 pub use input::Input;

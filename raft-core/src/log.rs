@@ -8,25 +8,46 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use crate::entries::Entries;
 use crate::entry::Entry;
 use crate::types::{LogIndex, LogPosition, Term, Timestamp};
 
-/// The entries after `base`, all in memory.
+/// So many entries share one run after a restart.
+const RESTORED_RUN_MAX: usize = 256;
+
+/// The entries after `base`, all in memory: shared runs, and behind them those that came since the last
+/// poll.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     base: LogPosition,
     base_timestamp: Timestamp,
-    entries: VecDeque<Entry>,
-    /// For each entry the bytes of all entries up to its end, since the log was built: differences of
-    /// them are exact byte counts that no bookkeeping can leak.
-    ends: VecDeque<u64>,
+    /// Contiguous, none empty.
+    runs: VecDeque<Run>,
     base_end: u64,
+    /// What follows the runs and is not shared yet.
+    open: Vec<Entry>,
+    open_bytes: u64,
+    last: LogPosition,
     /// Entries up to here have been handed out in a write.
     written: LogIndex,
     /// The first index that the next write must remove from the disk.
     truncated: Option<LogIndex>,
     /// Entries up to here are on the disk.
     durable: LogIndex,
+}
+
+#[derive(Clone, Debug)]
+struct Run {
+    entries: Entries,
+    /// The bytes of all entries up to its end, since the log was built: differences of them are exact
+    /// byte counts that no bookkeeping can leak.
+    end: u64,
+}
+
+impl Run {
+    fn first(&self) -> LogIndex {
+        self.entries[0].index
+    }
 }
 
 /// How a run of entries from a leader fits into the log.
@@ -48,17 +69,21 @@ impl Log {
         let mut log = Self {
             base,
             base_timestamp,
-            entries: VecDeque::with_capacity(entries.len()),
-            ends: VecDeque::with_capacity(entries.len()),
+            runs: VecDeque::new(),
             base_end: 0,
+            open: Vec::new(),
+            open_bytes: 0,
+            last: base,
             written: base.index,
             truncated: None,
             durable: base.index,
         };
-        for entry in entries {
-            log.append(entry);
+        // Short runs, so that what is compacted is freed before the whole of it is gone.
+        let mut entries = entries.into_iter().peekable();
+        while entries.peek().is_some() {
+            log.append_run(entries.by_ref().take(RESTORED_RUN_MAX).collect());
         }
-        log.written = log.last().index;
+        log.written = log.last.index;
         log.durable = log.written;
         log
     }
@@ -70,12 +95,16 @@ impl Log {
 
     /// The last entry, or the base if there is none.
     pub(crate) fn last(&self) -> LogPosition {
-        self.entries.back().map_or(self.base, Entry::position)
+        self.last
+    }
+
+    fn last_entry(&self) -> Option<&Entry> {
+        self.open.last().or_else(|| self.runs.back().and_then(|run| run.entries.last()))
     }
 
     /// The timestamp of the last entry.
     pub(crate) fn last_timestamp(&self) -> Timestamp {
-        self.entries.back().map_or(self.base_timestamp, |entry| entry.timestamp)
+        self.last_entry().map_or(self.base_timestamp, |entry| entry.timestamp)
     }
 
     /// On the disk up to here.
@@ -85,11 +114,36 @@ impl Log {
 
     /// The entry at `index`, if it is here.
     pub(crate) fn get(&self, index: LogIndex) -> Option<&Entry> {
-        self.entries.get(self.slot(index)?)
+        if index <= self.base.index || index > self.last.index {
+            return None;
+        }
+        if index > self.sealed() {
+            return self.open.get(distance(self.sealed().next(), index));
+        }
+        let run = &self.runs[self.run_of(index)];
+        run.entries.get(distance(run.first(), index))
+    }
+
+    /// The last index in a shared run.
+    fn sealed(&self) -> LogIndex {
+        LogIndex(self.last.index.0 - self.open.len() as u64)
+    }
+
+    /// Which run holds `index`, which one does.
+    fn run_of(&self, index: LogIndex) -> usize {
+        // Most questions are about the end: what was just appended, committed or applied.
+        let near = self.runs.iter().rev().take(4).position(|run| run.first() <= index);
+        match near {
+            Some(from_end) => self.runs.len() - 1 - from_end,
+            None => self.runs.partition_point(|run| run.first() <= index) - 1,
+        }
     }
 
     /// The term of the entry at `index`; known from the base to the last.
     pub(crate) fn term_at(&self, index: LogIndex) -> Option<Term> {
+        if index == self.last.index {
+            return Some(self.last.term);
+        }
         if index == self.base.index {
             return Some(self.base.term);
         }
@@ -112,22 +166,53 @@ impl Log {
     /// The last entry at or before `index` whose term is at most `term`: where two logs can begin to
     /// agree at the latest (§5.3). The base if there is none.
     pub(crate) fn last_at_or_below(&self, index: LogIndex, term: Term) -> LogPosition {
-        let not_after = index.0.saturating_sub(self.base.index.0);
-        let in_range = usize::try_from(not_after).unwrap_or(usize::MAX).min(self.entries.len());
-        let old_enough = self.entries.partition_point(|entry| entry.term <= term);
-        match in_range.min(old_enough) {
-            0 => self.base,
-            count => self.entries[count - 1].position(),
-        }
+        let index = index.min(self.last.index);
+        let old_enough = match self.runs.partition_point(|run| run.entries[0].term <= term) {
+            0 => self.base.index,
+            runs => {
+                let run = &self.runs[runs - 1];
+                let count = run.entries.partition_point(|entry| entry.term <= term);
+                run.entries[count - 1].index
+            }
+        };
+        let open = self.open.partition_point(|entry| entry.term <= term);
+        let old_enough = if open > 0 { self.open[open - 1].index } else { old_enough };
+        self.get(index.min(old_enough)).map_or(self.base, Entry::position)
     }
 
     /// Appends the entry that follows on the last one.
     pub(crate) fn append(&mut self, entry: Entry) {
-        debug_assert_eq!(entry.index, self.last().index.next());
-        debug_assert!(entry.term >= self.last().term);
-        let end = self.ends.back().copied().unwrap_or(self.base_end);
-        self.ends.push_back(end + entry.size_bytes());
-        self.entries.push_back(entry);
+        debug_assert_eq!(entry.index, self.last.index.next());
+        debug_assert!(entry.term >= self.last.term);
+        self.last = entry.position();
+        self.open_bytes += entry.size_bytes();
+        self.open.push(entry);
+    }
+
+    /// Appends the entries that follow on the last one.
+    pub(crate) fn append_run(&mut self, entries: Entries) {
+        self.seal();
+        let Some(last) = entries.last() else { return };
+        debug_assert_eq!(entries[0].index, self.last.index.next());
+        debug_assert!(entries[0].term >= self.last.term);
+        self.last = last.position();
+        let end = self.end() + bytes(&entries);
+        self.runs.push_back(Run { entries, end });
+    }
+
+    /// From here on the entries that were appended one by one are shared.
+    pub(crate) fn seal(&mut self) {
+        if self.open.is_empty() {
+            return;
+        }
+        let entries = self.open.drain(..).collect();
+        let end = self.end() + core::mem::take(&mut self.open_bytes);
+        self.runs.push_back(Run { entries, end });
+    }
+
+    /// Bytes up to the end of the last run.
+    fn end(&self) -> u64 {
+        self.runs.back().map_or(self.base_end, |run| run.end)
     }
 
     /// How entries that follow on `prev`, which the log contains, fit in. Changes nothing.
@@ -140,9 +225,20 @@ impl Log {
     /// Removes the entry at `from` and all behind it (§5.3). What was on its way to the disk is no
     /// longer counted; what had arrived there is removed by the next write.
     pub(crate) fn truncate_from(&mut self, from: LogIndex) {
-        let Some(slot) = self.slot(from) else { return };
-        self.entries.truncate(slot);
-        self.ends.truncate(slot);
+        if from <= self.base.index || from > self.last.index {
+            return;
+        }
+        self.seal();
+        let kept = self.run_of(from);
+        self.runs.truncate(kept + 1);
+        if let Some(run) = self.runs.pop_back() {
+            let entries = run.entries.slice(0..distance(run.first(), from));
+            if !entries.is_empty() {
+                let end = self.end() + bytes(&entries);
+                self.runs.push_back(Run { entries, end });
+            }
+        }
+        self.last = self.last_entry().map_or(self.base, Entry::position);
         if from <= self.written {
             self.written = from.prev();
             self.truncated = Some(self.truncated.map_or(from, |earlier| earlier.min(from)));
@@ -150,15 +246,22 @@ impl Log {
         self.durable = self.durable.min(from.prev());
     }
 
-    /// Forgets the entries up to `to`, which the disk has and a snapshot contains (§7).
+    /// Forgets the entries up to `to`, which the disk has and a snapshot contains (§7). The memory of a
+    /// run is free when nothing of it is held any more.
     pub(crate) fn compact(&mut self, to: LogIndex) {
         debug_assert!(to <= self.durable, "only what is durable can be compacted");
+        self.seal();
         let Some(entry) = self.get(to) else { return };
         let (base, timestamp) = (entry.position(), entry.timestamp);
         self.base_end = self.bytes_through(to);
-        let count = (to.0 - self.base.index.0) as usize;
-        self.entries.drain(..count);
-        self.ends.drain(..count);
+        self.runs.drain(..self.run_of(to));
+        if let Some(run) = self.runs.front_mut() {
+            let gone = distance(run.first(), to) + 1;
+            run.entries = run.entries.slice(gone..run.entries.len());
+            if run.entries.is_empty() {
+                self.runs.pop_front();
+            }
+        }
         self.base = base;
         self.base_timestamp = timestamp;
     }
@@ -167,11 +270,12 @@ impl Log {
     /// `agreed`: either that log or the snapshot will be found after a crash.
     pub(crate) fn reset(&mut self, base: LogPosition, timestamp: Timestamp, agreed: LogIndex) {
         debug_assert!(base.index >= self.last().index || !self.contains(base));
-        self.base_end = self.bytes_through(self.last().index);
-        self.entries.clear();
-        self.ends.clear();
+        self.seal();
+        self.base_end = self.end();
+        self.runs.clear();
         self.base = base;
         self.base_timestamp = timestamp;
+        self.last = base;
         self.written = base.index;
         self.truncated = None;
         self.durable = self.durable.min(agreed);
@@ -184,14 +288,19 @@ impl Log {
         if limit <= self.base_end {
             return self.base.index;
         }
-        let stay = self.ends.partition_point(|&end| end < limit);
-        LogIndex(self.base.index.0 + stay as u64 + 1).min(to)
+        let whole = self.runs.partition_point(|run| run.end < limit);
+        let gone = match self.runs.get(whole) {
+            Some(run) => LogIndex(run.first().0 + fitting(run, limit - 1) as u64),
+            None => self.sealed(),
+        };
+        gone.min(to)
     }
 
     /// What the disk has not been given yet: the truncation first, then the entries.
-    pub(crate) fn take_unwritten(&mut self) -> (Option<LogIndex>, Vec<Entry>) {
+    pub(crate) fn take_unwritten(&mut self) -> (Option<LogIndex>, Entries) {
+        self.seal();
         let last = self.last().index;
-        let entries = self.range(self.written.next(), last, u64::MAX).cloned().collect();
+        let entries = self.share(self.written.next(), last, u64::MAX);
         self.written = last;
         (self.truncated.take(), entries)
     }
@@ -207,37 +316,76 @@ impl Log {
         self.durable = self.durable.max(index);
     }
 
-    /// Entries from `from` to `to`, as many as fit into `bytes_max`, at least one if there is one.
-    pub(crate) fn range(
+    /// Entries from `from` to `to`, as many as fit into `bytes_max`, at least one if there is one: as one
+    /// run, copied only if the log has them in several.
+    pub(crate) fn share(&self, from: LogIndex, to: LogIndex, bytes_max: u64) -> Entries {
+        let mut pieces = self.pieces(from, to, bytes_max);
+        let Some(first) = pieces.next() else { return Entries::default() };
+        match pieces.next() {
+            None => first,
+            Some(second) => {
+                let mut all = first.to_vec();
+                all.extend_from_slice(&second);
+                pieces.for_each(|piece| all.extend_from_slice(&piece));
+                all.into()
+            }
+        }
+    }
+
+    /// The same, run by run.
+    pub(crate) fn pieces(
         &self,
         from: LogIndex,
         to: LogIndex,
         bytes_max: u64,
-    ) -> impl ExactSizeIterator<Item = &Entry> {
-        let start = self.slot(from).unwrap_or(self.entries.len());
-        let limit = self.bytes_through(from.prev()).saturating_add(bytes_max);
-        let fitting = self.ends.partition_point(|&end| end <= limit).max(start.saturating_add(1));
-        let wanted = usize::try_from(to.0.saturating_sub(self.base.index.0)).unwrap_or(usize::MAX);
-        let end = fitting.min(wanted).min(self.entries.len());
-        self.entries.range(start..end.max(start))
+    ) -> impl Iterator<Item = Entries> {
+        debug_assert!(self.open.is_empty(), "shared before it was sealed");
+        let to = to.min(self.last.index);
+        let some = from > self.base.index && from <= to;
+        let first = if some { self.run_of(from) } else { self.runs.len() };
+        let limit = self.runs.get(first).map_or(0, |run| {
+            let before = run.end - bytes(&run.entries[distance(run.first(), from)..]);
+            before.saturating_add(bytes_max)
+        });
+        let mut next = from;
+        let mut full = false;
+        self.runs.range(first..).map_while(move |run| {
+            if full || next > to {
+                return None;
+            }
+            let start = distance(run.first(), next);
+            let wanted = distance(next, to).saturating_add(1).min(run.entries.len() - start);
+            let mut count = wanted;
+            if run.end > limit {
+                let fits = fitting(run, limit).saturating_sub(start);
+                count = wanted.min(if next == from { fits.max(1) } else { fits });
+                full = true;
+            }
+            next = LogIndex(next.0 + count as u64);
+            (count > 0).then(|| run.entries.slice(start..start + count))
+        })
     }
 
     /// Bytes of the entries after `from` up to `to`.
     pub(crate) fn bytes_between(&self, from: LogIndex, to: LogIndex) -> u64 {
+        if from >= to {
+            return 0;
+        }
         self.bytes_through(to).saturating_sub(self.bytes_through(from))
     }
 
     fn bytes_through(&self, index: LogIndex) -> u64 {
-        match self.slot(index.min(self.last().index)) {
-            Some(slot) => self.ends[slot],
-            None => self.base_end,
+        if index >= self.last.index {
+            return self.end() + self.open_bytes;
         }
-    }
-
-    /// Where `index` is kept, if it is after the base and not after the last entry.
-    fn slot(&self, index: LogIndex) -> Option<usize> {
-        let offset = index.0.checked_sub(self.base.index.0)?.checked_sub(1)?;
-        usize::try_from(offset).ok().filter(|&slot| slot < self.entries.len())
+        if index <= self.base.index {
+            return self.base_end;
+        }
+        if index > self.sealed() {
+            return self.end() + bytes(&self.open[..=distance(self.sealed().next(), index)]);
+        }
+        let run = &self.runs[self.run_of(index)];
+        run.end - bytes(&run.entries[distance(run.first(), index) + 1..])
     }
 
     /// Panics if an invariant of the type is broken.
@@ -246,9 +394,30 @@ impl Log {
         assert!(self.durable <= self.written, "durable {} written {}", self.durable, self.written);
         assert!(self.written <= last, "written {} last {last}", self.written);
         assert!(self.written >= self.base.index, "written {} base {}", self.written, self.base);
-        assert_eq!(self.entries.len(), self.ends.len());
-        assert_eq!(self.base.index.0 + self.entries.len() as u64, last.0, "indexes have a gap");
+        assert_eq!(self.last_entry().map_or(self.base, Entry::position), self.last);
+        let count: usize = self.runs.iter().map(|run| run.entries.len()).sum();
+        let count = count + self.open.len();
+        assert_eq!(self.base.index.0 + count as u64, last.0, "indexes have a gap");
     }
+}
+
+/// How many entries of the run end within `limit`.
+fn fitting(run: &Run, limit: u64) -> usize {
+    let mut end = run.end - bytes(&run.entries);
+    let fits = |entry: &&Entry| {
+        end += entry.size_bytes();
+        end <= limit
+    };
+    run.entries.iter().take_while(fits).count()
+}
+
+fn bytes(entries: &[Entry]) -> u64 {
+    entries.iter().map(Entry::size_bytes).sum()
+}
+
+/// How far `to` lies behind `from`; both are in memory, or one past it.
+fn distance(from: LogIndex, to: LogIndex) -> usize {
+    usize::try_from(to.0.saturating_sub(from.0)).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -278,7 +447,7 @@ mod tests {
         log.truncate_from(LogIndex(2));
         log.append(entry(2, 3));
         assert_eq!(log.durable(), LogIndex(1));
-        assert_eq!(log.take_unwritten(), (Some(LogIndex(2)), vec![entry(2, 3)]));
+        assert_eq!(log.take_unwritten(), (Some(LogIndex(2)), vec![entry(2, 3)].into()));
         assert!(!log.has_unwritten());
     }
 
@@ -289,7 +458,7 @@ mod tests {
         log.append(entry(3, 2));
         log.truncate_from(LogIndex(2));
         log.append(entry(2, 3));
-        assert_eq!(log.take_unwritten(), (Some(LogIndex(2)), vec![entry(2, 3)]));
+        assert_eq!(log.take_unwritten(), (Some(LogIndex(2)), vec![entry(2, 3)].into()));
     }
 
     #[test]
@@ -297,7 +466,7 @@ mod tests {
         let mut log = log(&[1]);
         log.append(entry(2, 1));
         log.truncate_from(LogIndex(2));
-        assert_eq!(log.take_unwritten(), (None, vec![]));
+        assert_eq!(log.take_unwritten(), (None, vec![].into()));
     }
 
     #[test]
@@ -312,12 +481,75 @@ mod tests {
     fn a_range_respects_bytes_but_gives_at_least_one() {
         let log = log(&[1, 1, 1]);
         let one = entry(1, 1).size_bytes();
-        let count = |from, to, bytes| log.range(LogIndex(from), LogIndex(to), bytes).len();
+        let count = |from, to, bytes| log.share(LogIndex(from), LogIndex(to), bytes).len();
         assert_eq!(count(1, 3, 0), 1);
         assert_eq!(count(1, 3, one * 2), 2);
         assert_eq!(count(1, 2, u64::MAX), 2);
         assert_eq!(count(2, 3, u64::MAX), 2);
         assert_eq!(count(4, 9, u64::MAX), 0);
         assert_eq!(log.bytes_between(LogIndex(1), LogIndex(3)), one * 2);
+    }
+
+    /// However the entries are cut into runs, the log answers as if it were one list of them.
+    #[test]
+    fn runs_do_not_show() {
+        let terms = [1, 1, 2, 2, 2, 4];
+        let all: Vec<Entry> = (1..).zip(terms).map(|(index, term)| entry(index, term)).collect();
+        for cuts in 0u32..1 << (terms.len() - 1) {
+            for base in 0..=all.len() {
+                let mut log = Log::restored(LogPosition::default(), Timestamp(0), Vec::new());
+                for entry in &all {
+                    log.append(entry.clone());
+                    if cuts >> (entry.index.0 - 1) & 1 == 1 {
+                        log.seal();
+                    }
+                }
+                let _ = log.take_unwritten();
+                log.set_durable(log.last().index);
+                log.compact(LogIndex(base as u64));
+                log.check_invariants();
+                compare(&log, &all, base);
+            }
+        }
+    }
+
+    fn compare(log: &Log, all: &[Entry], base: usize) {
+        let one = all[0].size_bytes();
+        let kept = &all[base..];
+        for index in 0..=all.len() as u64 + 1 {
+            let here = kept.iter().find(|entry| entry.index.0 == index);
+            assert_eq!(log.get(LogIndex(index)), here);
+            for other in base as u64..=all.len() as u64 {
+                let (from, to) = (LogIndex(index), LogIndex(other));
+                if index > base as u64 {
+                    for count in 0..=all.len() {
+                        let shared = log.share(from, to, count as u64 * one);
+                        let fitting = kept.iter().filter(|entry| entry.index >= from);
+                        let fitting = fitting.filter(|entry| entry.index <= to).take(count.max(1));
+                        assert!(shared.iter().eq(fitting), "{from}..={to}, room for {count}");
+                    }
+                    let between = other.saturating_sub(index.min(all.len() as u64));
+                    assert_eq!(log.bytes_between(from, to), between * one);
+                }
+                let few = log.trailing_from(to, index * one).0;
+                assert_eq!(few, other.saturating_sub(index).max(base as u64).min(other));
+            }
+            for term in 0..=5 {
+                let found = kept.iter().rev().find(|e| e.index.0 <= index && e.term.0 <= term);
+                let found = found.map_or(log.base(), Entry::position);
+                assert_eq!(log.last_at_or_below(LogIndex(index), Term(term)), found);
+            }
+        }
+        for from in base..=all.len() + 1 {
+            let mut log = log.clone();
+            log.truncate_from(LogIndex(from as u64));
+            log.check_invariants();
+            let end = if from > base { (from - 1).min(all.len()) } else { all.len() };
+            assert!(
+                log.share(log.base().index.next(), LogIndex(99), u64::MAX)
+                    .iter()
+                    .eq(&all[base..end])
+            );
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Pure arithmetic: it computes and returns, only the node acts. During a joint phase every decision
 //! needs a majority of the old voters *and* of the new ones; learners never count.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -12,8 +13,15 @@ use crate::types::NodeId;
 ///
 /// Invariants: `voters` is never empty; each list is sorted and without repeats; no voter is also a
 /// learner. A learner may be in `outgoing`: it votes until the joint phase ends, and learns after it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// A clone shares the lists, and an entry, which seldom holds one, stays small.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Membership {
+    lists: Arc<Lists>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Lists {
     voters: Vec<NodeId>,
     outgoing: Vec<NodeId>,
     learners: Vec<NodeId>,
@@ -59,41 +67,43 @@ impl Membership {
         outgoing: impl IntoIterator<Item = NodeId>,
         learners: impl IntoIterator<Item = NodeId>,
     ) -> Result<Self, MembershipError> {
-        let membership =
-            Self { voters: sorted(voters), outgoing: sorted(outgoing), learners: sorted(learners) };
-        if membership.voters.is_empty() {
+        let (voters, outgoing) = (sorted(voters), sorted(outgoing));
+        let lists = Lists { voters, outgoing, learners: sorted(learners) };
+        if lists.voters.is_empty() {
             return Err(MembershipError::NoVoters);
         }
-        let votes = |id: &&NodeId| membership.voters.binary_search(id).is_ok();
-        match membership.learners.iter().find(votes) {
+        let votes = |id: &&NodeId| lists.voters.binary_search(id).is_ok();
+        match lists.learners.iter().find(votes) {
             Some(&id) => Err(MembershipError::VoterAndLearner(id)),
-            None => Ok(membership),
+            None => Ok(lists.into()),
         }
     }
 
     /// The voters, in order; in a joint phase those of the new configuration.
     #[must_use]
     pub fn voters(&self) -> &[NodeId] {
-        &self.voters
+        &self.lists.voters
     }
 
     /// In a joint phase the voters of the configuration being left, in order; else empty.
     #[must_use]
     pub fn outgoing(&self) -> &[NodeId] {
-        &self.outgoing
+        &self.lists.outgoing
     }
 
     /// Those who receive the log and never count, in order. One that is still in
     /// [`outgoing`](Self::outgoing) counts there until the joint phase ends.
     #[must_use]
     pub fn learners(&self) -> &[NodeId] {
-        &self.learners
+        &self.lists.learners
     }
 
     /// Everyone, each once, in order.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
         let mut all: Vec<NodeId> = Vec::new();
-        all.extend(self.voters.iter().chain(&self.outgoing).chain(&self.learners));
+        all.extend(
+            self.lists.voters.iter().chain(&self.lists.outgoing).chain(&self.lists.learners),
+        );
         all.sort_unstable();
         all.dedup();
         all.into_iter()
@@ -102,34 +112,40 @@ impl Membership {
     /// Does this node's vote count, in either half of a joint phase?
     #[must_use]
     pub fn is_voter(&self, id: NodeId) -> bool {
-        self.voters.binary_search(&id).is_ok() || self.outgoing.binary_search(&id).is_ok()
+        self.lists.voters.binary_search(&id).is_ok()
+            || self.lists.outgoing.binary_search(&id).is_ok()
     }
 
     /// Does this node belong to the cluster in any role?
     #[must_use]
     pub fn contains(&self, id: NodeId) -> bool {
-        self.is_voter(id) || self.learners.binary_search(&id).is_ok()
+        self.is_voter(id) || self.lists.learners.binary_search(&id).is_ok()
     }
 
     /// Is this a joint phase, in which two majorities decide (§6)?
     #[must_use]
     pub fn is_joint(&self) -> bool {
-        !self.outgoing.is_empty()
+        !self.lists.outgoing.is_empty()
     }
 
     /// The configuration that a joint phase leads to; outside of one, the same again.
     #[must_use]
     pub fn target(&self) -> Self {
-        Self { voters: self.voters.clone(), outgoing: Vec::new(), learners: self.learners.clone() }
+        self.target_lists().into()
+    }
+
+    fn target_lists(&self) -> Lists {
+        let Lists { voters, outgoing: _, learners } = &*self.lists;
+        Lists { voters: voters.clone(), outgoing: Vec::new(), learners: learners.clone() }
     }
 
     /// The target with `id` as a voter, promoted if it is a learner.
     #[must_use]
     pub fn with_voter(&self, id: NodeId) -> Self {
-        let mut target = self.target();
+        let mut target = self.target_lists();
         target.learners.retain(|&learner| learner != id);
         target.voters = sorted(target.voters.into_iter().chain([id]));
-        target
+        target.into()
     }
 
     /// The target with `id` as a learner, demoted if it is a voter.
@@ -137,9 +153,9 @@ impl Membership {
     /// # Errors
     /// [`MembershipError::NoVoters`] if it is the only one.
     pub fn with_learner(&self, id: NodeId) -> Result<Self, MembershipError> {
-        let mut target = self.without(id)?;
+        let mut target = self.without(id)?.target_lists();
         target.learners = sorted(target.learners.into_iter().chain([id]));
-        Ok(target)
+        Ok(target.into())
     }
 
     /// The target without `id`.
@@ -149,7 +165,7 @@ impl Membership {
     pub fn without(&self, id: NodeId) -> Result<Self, MembershipError> {
         let other = |&&other: &&NodeId| other != id;
         let keep = |ids: &[NodeId]| ids.iter().filter(other).copied().collect::<Vec<_>>();
-        Self::from_parts(keep(&self.voters), [], keep(&self.learners))
+        Self::from_parts(keep(&self.lists.voters), [], keep(&self.lists.learners))
     }
 
     /// The configuration to append on the way from this one to `target`, neither of them joint: the
@@ -160,13 +176,13 @@ impl Membership {
         let missing_in = |ids: &[NodeId], others: &[NodeId]| {
             ids.iter().filter(|id| others.binary_search(id).is_err()).count()
         };
-        let joined = missing_in(&target.voters, &self.voters);
-        let left = missing_in(&self.voters, &target.voters);
-        let mut next = target.target();
+        let joined = missing_in(&target.lists.voters, &self.lists.voters);
+        let left = missing_in(&self.lists.voters, &target.lists.voters);
+        let mut next = target.target_lists();
         if joined + left > 1 {
-            next.outgoing.clone_from(&self.voters);
+            next.outgoing.clone_from(&self.lists.voters);
         }
-        next
+        next.into()
     }
 
     /// Do the nodes for which `has` is true make a majority, in both halves of a joint phase?
@@ -175,7 +191,7 @@ impl Membership {
         let majority = |half: &[NodeId]| {
             half.is_empty() || half.iter().filter(|&&id| has(id)).count() > half.len() / 2
         };
-        majority(&self.voters) && majority(&self.outgoing)
+        majority(&self.lists.voters) && majority(&self.lists.outgoing)
     }
 
     /// The greatest value that a majority has reached, in both halves of a joint phase: each node
@@ -184,8 +200,29 @@ impl Membership {
     /// Allocates nothing for up to [`SMALL_CLUSTER`] voters.
     #[must_use]
     pub fn quorum_value<T: Ord + Copy>(&self, value: impl Fn(NodeId) -> T) -> T {
-        let new = majority_value(&self.voters, &value);
-        if self.outgoing.is_empty() { new } else { new.min(majority_value(&self.outgoing, &value)) }
+        let new = majority_value(&self.lists.voters, &value);
+        if self.lists.outgoing.is_empty() {
+            new
+        } else {
+            new.min(majority_value(&self.lists.outgoing, &value))
+        }
+    }
+}
+
+impl fmt::Debug for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lists { voters, outgoing, learners } = &*self.lists;
+        f.debug_struct("Membership")
+            .field("voters", voters)
+            .field("outgoing", outgoing)
+            .field("learners", learners)
+            .finish()
+    }
+}
+
+impl From<Lists> for Membership {
+    fn from(lists: Lists) -> Self {
+        Self { lists: Arc::new(lists) }
     }
 }
 
@@ -221,14 +258,14 @@ fn sorted(ids: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
 impl fmt::Display for Membership {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{{")?;
-        list(f, &self.voters)?;
-        if !self.outgoing.is_empty() {
+        list(f, &self.lists.voters)?;
+        if !self.lists.outgoing.is_empty() {
             write!(f, " from ")?;
-            list(f, &self.outgoing)?;
+            list(f, &self.lists.outgoing)?;
         }
-        if !self.learners.is_empty() {
+        if !self.lists.learners.is_empty() {
             write!(f, " learning ")?;
-            list(f, &self.learners)?;
+            list(f, &self.lists.learners)?;
         }
         write!(f, "}}")
     }

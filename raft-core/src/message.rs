@@ -4,12 +4,11 @@
 //! Every message travels in an [`Envelope`], whose `term` is the sender's current and *durable* term,
 //! without exception: a pre-vote too, which asks about the term after it.
 
-use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::Bytes;
 
-use crate::entry::Entry;
+use crate::entries::Entries;
 use crate::snapshot::{Snapshot, SnapshotId};
 use crate::types::{GroupId, Incarnation, LogIndex, LogPosition, NodeId, Term};
 
@@ -52,7 +51,7 @@ pub enum Message {
         /// The entry just before `entries`, which the follower must have.
         prev: LogPosition,
         /// What follows it: contiguous indexes, terms that never fall.
-        entries: Vec<Entry>,
+        entries: Entries,
         /// The leader's commit index.
         commit: LogIndex,
         /// The latest round of leadership confirmation (thesis §6.4) that the leader has started.

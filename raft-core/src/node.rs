@@ -28,7 +28,7 @@ use crate::event::{Event, Ignored};
 use crate::input::Input;
 use crate::log::Log;
 use crate::membership::Membership;
-use crate::message::{Envelope, Message, QuestionId};
+use crate::message::{Message, QuestionId};
 use crate::output::{
     ChangeOutcome, Consistency, Output, ProposalOutcome, Proposed, ReadId, ReadOutcome,
 };
@@ -41,7 +41,7 @@ use crate::status::{PeerPace, PeerStatus, RoleKind, Status};
 use crate::types::{Incarnation, Instant, LogIndex, LogPosition, NodeId, Term, Timestamp};
 use crate::write::HardState;
 use change::PendingChange;
-use outbox::Outbox;
+use outbox::{Outbox, Sender};
 use read::PatientRead;
 use role::Role;
 use snapshot::Snapshots;
@@ -246,6 +246,7 @@ impl Node {
     /// Collects everything that is to be done now, behind what `output` still holds; its buffers are
     /// reused.
     pub fn poll(&mut self, output: &mut Output) {
+        self.log.seal();
         self.start_read_round();
         self.ask_leader_for_index();
         self.replicate();
@@ -366,9 +367,13 @@ impl Node {
     }
 
     fn send(&mut self, to: NodeId, message: Message) {
+        let envelope = self.sender().to(to, message);
+        self.outbox.push(envelope);
+    }
+
+    fn sender(&self) -> Sender {
         let Config { id, group, .. } = self.config;
-        let (term, incarnation) = (self.hard_state.term, self.incarnation);
-        self.outbox.push(Envelope { group, from: id, to, term, incarnation, message });
+        Sender { group, id, term: self.hard_state.term, incarnation: self.incarnation }
     }
 
     fn ignore(&mut self, from: Option<NodeId>, why: Ignored) {

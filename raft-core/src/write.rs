@@ -6,6 +6,7 @@
 
 use alloc::vec::Vec;
 
+use crate::entries::Entries;
 use crate::entry::Entry;
 use crate::snapshot::Snapshot;
 use crate::types::{GroupId, LogIndex, NodeId, Term};
@@ -45,7 +46,7 @@ pub struct Write {
     pub(crate) hard_state: Option<HardState>,
     pub(crate) snapshot: Option<Snapshot>,
     pub(crate) truncate_from: Option<LogIndex>,
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Entries,
 }
 
 /// What ties a receipt to its write.
@@ -77,7 +78,7 @@ impl Write {
             hard_state,
             snapshot: None,
             truncate_from,
-            entries,
+            entries: entries.into(),
         }
     }
 

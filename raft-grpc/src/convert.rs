@@ -96,7 +96,7 @@ impl From<Message> for wire::envelope::Message {
                 Self::AppendEntries(wire::AppendEntries {
                     prev_term: prev.term.0,
                     prev_index: prev.index.0,
-                    entries: entries.into_iter().map(Into::into).collect(),
+                    entries: entries.iter().cloned().map(Into::into).collect(),
                     commit: commit.0,
                     round: round.0,
                 })

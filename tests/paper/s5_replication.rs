@@ -391,7 +391,7 @@ fn an_entry_is_durable_before_it_is_acknowledged() {
     assert_eq!(stand.said(), [""; 0]);
     let next_round = raft_core::Message::AppendEntries {
         prev: at(0, 0),
-        entries: Vec::new(),
+        entries: Vec::new().into(),
         commit: LogIndex(0),
         round: Round(2),
     };

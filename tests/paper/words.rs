@@ -67,6 +67,7 @@ pub(crate) fn transfer_vote(last: LogPosition) -> Message {
 }
 
 pub(crate) fn append(prev: LogPosition, entries: Vec<Entry>, commit: u64) -> Message {
+    let entries = entries.into();
     Message::AppendEntries { prev, entries, commit: LogIndex(commit), round: Round(1) }
 }
 

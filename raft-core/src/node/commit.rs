@@ -102,7 +102,12 @@ impl Node {
                 continue;
             }
             // The log may hold the run only in part: what follows has then been superseded.
-            let reached = self.log.last_at_or_below(last.index.min(self.commit_index), first.term);
+            let end = LogPosition::new(first.term, last.index.min(self.commit_index));
+            let reached = if self.log.contains(end) {
+                end
+            } else {
+                self.log.last_at_or_below(end.index, first.term)
+            };
             let fate = Fate::Committed;
             self.proposal_outcomes.push(ProposalOutcome { first, last: reached, fate });
             if reached < last {
@@ -133,13 +138,18 @@ impl Node {
 
     /// Hands out committed entries, each once, as long as the state machine keeps up.
     pub(super) fn hand_out_committed(&mut self, out: &mut Vec<Entry>) {
+        if self.handed_out == self.commit_index {
+            return;
+        }
         let waiting = self.log.bytes_between(self.applied, self.handed_out);
         let room = self.config.unapplied_bytes_max.saturating_sub(waiting);
-        if self.handed_out == self.commit_index || (room == 0 && waiting > 0) {
+        if room == 0 && waiting > 0 {
             return;
         }
         let from = self.handed_out.next();
-        out.extend(self.log.range(from, self.commit_index, room).cloned());
-        self.handed_out = out.last().map_or(self.handed_out, |entry| entry.index);
+        for entries in self.log.pieces(from, self.commit_index, room) {
+            self.handed_out = LogIndex(self.handed_out.0 + entries.len() as u64);
+            out.extend_from_slice(&entries);
+        }
     }
 }

@@ -10,8 +10,8 @@ use alloc::vec::Vec;
 
 use super::Node;
 use crate::event::Ignored;
-use crate::message::Envelope;
-use crate::types::{Instant, LogIndex};
+use crate::message::{Envelope, Message};
+use crate::types::{GroupId, Incarnation, Instant, LogIndex, NodeId, Term};
 use crate::write::{HardState, LogMark, Receipt, Ticket, Write};
 
 /// So many messages wait for the disk at the most; then the oldest are lost, as any message may be.
@@ -22,7 +22,7 @@ const WAITING_MESSAGES_MAX: usize = 4096;
 pub(super) struct Outbox {
     /// Names this life of the node in its tickets.
     life: u64,
-    messages: VecDeque<Envelope>,
+    messages: Vec<Envelope>,
     writes: VecDeque<WriteInFlight>,
     last_number: u64,
     /// The vote record last put into a write.
@@ -46,11 +46,27 @@ struct WriteInFlight {
     arrived: bool,
 }
 
+/// What all messages of a node have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sender {
+    pub(super) group: GroupId,
+    pub(super) id: NodeId,
+    pub(super) term: Term,
+    pub(super) incarnation: Incarnation,
+}
+
+impl Sender {
+    pub(super) fn to(self, to: NodeId, message: Message) -> Envelope {
+        let Self { group, id: from, term, incarnation } = self;
+        Envelope { group, from, to, term, incarnation, message }
+    }
+}
+
 impl Outbox {
     pub(super) fn new(life: u64, hard_state: HardState) -> Self {
         Self {
             life,
-            messages: VecDeque::new(),
+            messages: Vec::new(),
             writes: VecDeque::new(),
             last_number: 0,
             written: hard_state,
@@ -59,7 +75,7 @@ impl Outbox {
     }
 
     pub(super) fn push(&mut self, envelope: Envelope) {
-        self.messages.push_back(envelope);
+        self.messages.push(envelope);
     }
 
     /// Would this vote record survive a crash now?
@@ -70,10 +86,10 @@ impl Outbox {
     /// Hands out the messages, if what this node stands for is durable. What was said in an earlier
     /// term has lost its meaning and is dropped.
     pub(super) fn release(&mut self, current: HardState, out: &mut Vec<Envelope>) {
+        self.messages.retain(|envelope| envelope.term == current.term);
         if self.is_durable(current) {
-            out.extend(self.messages.drain(..).filter(|envelope| envelope.term == current.term));
+            out.append(&mut self.messages);
         } else {
-            self.messages.retain(|envelope| envelope.term == current.term);
             let too_many = self.messages.len().saturating_sub(WAITING_MESSAGES_MAX);
             self.messages.drain(..too_many);
         }

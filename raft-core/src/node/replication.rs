@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::Node;
 use super::role::{Follower, KnownLeader, Leader, Role};
 use crate::config::Config;
+use crate::entries::Entries;
 use crate::entry::{Entry, Payload};
 use crate::event::{Event, Ignored};
 use crate::log::Log;
@@ -72,6 +73,17 @@ impl Node {
         }
     }
 
+    /// What a follower lacked of the leader's log.
+    fn append_run(&mut self, entries: Entries) {
+        for entry in &entries {
+            if self.configurations.append(entry) {
+                self.announce_membership();
+                self.meet_members();
+            }
+        }
+        self.log.append_run(entries);
+    }
+
     /// Removes entries that the leader does not have (§5.3).
     fn truncate_from(&mut self, from: LogIndex) {
         debug_assert!(from > self.commit_index, "a committed entry is never removed");
@@ -91,10 +103,10 @@ impl Node {
     /// Sends each peer what it lacks, as much as its window allows. Called once per poll: all that was
     /// proposed since the last one travels together.
     pub(super) fn replicate(&mut self) {
+        let sender = self.sender();
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
-        let mut messages = Vec::new();
         for peer in &mut leader.peers {
             while let Some(message) = next_message(
                 peer,
@@ -105,11 +117,8 @@ impl Node {
                 self.snapshots.held.newest(),
                 self.now,
             ) {
-                messages.push((peer.id, message));
+                self.outbox.push(sender.to(peer.id, message));
             }
-        }
-        for (to, message) in messages {
-            self.send(to, message);
         }
     }
 
@@ -130,6 +139,7 @@ impl Node {
 
     /// Asks every peer, without entries and so without waiting for its disk, whether it still follows.
     pub(super) fn start_round(&mut self) {
+        let sender = self.sender();
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
@@ -137,7 +147,6 @@ impl Node {
         let round = leader.round;
         leader.lease.on_sent(round, self.now);
         let commit = self.commit_index;
-        let mut messages = Vec::new();
         for peer in &mut leader.peers {
             // The entry up to which the logs are known to agree, or the beginning of all logs: it can
             // not be refused.
@@ -145,13 +154,9 @@ impl Node {
             let prev =
                 known.map_or(LogPosition::ZERO, |term| LogPosition::new(term, peer.match_index));
             peer.commit_told = commit;
-            messages.push((
-                peer.id,
-                Message::AppendEntries { prev, entries: Vec::new(), commit, round },
-            ));
-        }
-        for (to, message) in messages {
-            self.send(to, message);
+            let message =
+                Message::AppendEntries { prev, entries: Entries::default(), commit, round };
+            self.outbox.push(sender.to(peer.id, message));
         }
     }
 
@@ -160,7 +165,7 @@ impl Node {
         &mut self,
         from: NodeId,
         prev: LogPosition,
-        entries: Vec<Entry>,
+        entries: Entries,
         commit: LogIndex,
         round: Round,
     ) {
@@ -190,9 +195,7 @@ impl Node {
         }
         let matched = LogIndex(prev.index.0 + entries.len() as u64);
         let has_entries = !entries.is_empty();
-        for entry in entries.into_iter().skip(fit.known) {
-            self.append(entry);
-        }
+        self.append_run(entries.slice(fit.known..entries.len()));
         self.note_verified(prev.index, matched, has_entries, round);
         self.learn_commit_index(commit);
     }
@@ -223,8 +226,8 @@ impl Node {
     fn skip_compacted(
         &self,
         prev: LogPosition,
-        mut entries: Vec<Entry>,
-    ) -> Option<(LogPosition, Vec<Entry>)> {
+        entries: Entries,
+    ) -> Option<(LogPosition, Entries)> {
         let base = self.log.base();
         if prev.index >= base.index {
             return Some((prev, entries));
@@ -233,8 +236,8 @@ impl Node {
         if at_base.is_some_and(|entry| entry.term != base.term) {
             return None;
         }
-        entries.retain(|entry| entry.index > base.index);
-        Some((base, entries))
+        let gone = entries.partition_point(|entry| entry.index <= base.index);
+        Some((base, entries.slice(gone..entries.len())))
     }
 
     /// The log is the leader's up to `matched`: decides whether an answer is due before the disk has it.
@@ -379,15 +382,13 @@ fn next_message(
             // Whoever does not answer is only asked; a dead peer must not cost a full message each time.
             let to =
                 if peer.may_be_active(now, config.election_timeout) { last } else { prev_index };
-            let entries = log.range(peer.next_index, to, config.append_bytes_max);
-            Some(message(entries.cloned().collect()))
+            Some(message(log.share(peer.next_index, to, config.append_bytes_max)))
         }
         Pace::Replicate(window) if prev_index < last => {
             if !window.has_room(config.inflight_messages_max, config.inflight_bytes_max) {
                 return None;
             }
-            let entries: Vec<Entry> =
-                log.range(peer.next_index, last, config.append_bytes_max).cloned().collect();
+            let entries = log.share(peer.next_index, last, config.append_bytes_max);
             let through = LogIndex(prev_index.0 + entries.len() as u64);
             window.push(through, log.bytes_between(prev_index, through), round);
             peer.next_index = through.next();
@@ -397,7 +398,7 @@ fn next_message(
         // Nothing to send, but the commit index is news: followers apply without waiting for a heartbeat.
         Pace::Replicate(_) if peer.commit_told < commit => {
             peer.commit_told = commit;
-            Some(message(Vec::new()))
+            Some(message(Entries::default()))
         }
         Pace::Replicate(_) | Pace::Snapshot { .. } => None,
     }

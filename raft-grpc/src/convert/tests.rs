@@ -104,7 +104,7 @@ fn message() -> impl Strategy<Value = Message> {
         (position(), vec(entry(), 0..5), index(), any::<u64>()).prop_map(
             |(prev, entries, commit, round)| Message::AppendEntries {
                 prev,
-                entries,
+                entries: entries.into(),
                 commit,
                 round: Round(round),
             }

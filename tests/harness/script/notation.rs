@@ -104,7 +104,7 @@ fn replication(name: &str, rest: &[&str]) -> Result<Message, String> {
     if name == "AppendEntries" {
         return Ok(Message::AppendEntries {
             prev: position(field(name, rest, "prev")?)?,
-            entries: entries(rest)?,
+            entries: entries(rest)?.into(),
             commit: index(name, rest, "commit")?,
             round,
         });

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::{Instant, Membership, NodeId, Payload, RoleKind};
+use raft_core::{Instant, Membership, NodeId, Payload, Promotion, RoleKind};
 
 use super::{ELECTION_TIMEOUT, Happening, Simulation};
 
@@ -74,7 +74,18 @@ impl Simulation {
     /// Nodes that are a majority of whatever configuration may be in effect, often just so. `None` if not
     /// even all that are left would be.
     fn choose_majority(&mut self) -> Option<BTreeSet<NodeId>> {
-        let open = self.open_configurations();
+        let mut open = self.open_configurations();
+        if self.options.promotion == Promotion::WhenCaughtUp {
+            // Whoever learns may have been made a voter in the very moment in which it broke.
+            for membership in open.clone() {
+                let mut all = membership.target();
+                for &learner in membership.learners() {
+                    all = all.with_voter(learner);
+                    open.push(all.clone());
+                    open.push(membership.with_voter(learner));
+                }
+            }
+        }
         let enough = |good: &BTreeSet<NodeId>| {
             open.iter().all(|membership| membership.is_quorum(|id| good.contains(&id)))
         };
