@@ -132,9 +132,10 @@ impl Member {
             return;
         };
         let last = last.index;
-        for entry in self.output.committed.drain(..) {
-            apply(&mut self.applied, &entry);
+        for entry in self.output.committed.iter() {
+            apply(&mut self.applied, entry);
         }
+        self.output.committed.clear();
         self.node.step(now, Input::Applied(last));
     }
 }

@@ -59,7 +59,7 @@ impl Replica {
                 self.words = String::from_utf8_lossy(&self.snapshot).into_owned();
                 done.push(Input::Applied(snapshot.index()));
             }
-            for entry in output.committed.drain(..) {
+            for entry in output.committed.drain_entries() {
                 if let Payload::Command(word) = entry.payload {
                     self.words += &format!("{} ", word.escape_ascii());
                 }

@@ -85,3 +85,54 @@ impl Hash for Entries {
         self[..].hash(state);
     }
 }
+
+/// Committed entries, in order: shared runs, one after the other.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Committed {
+    runs: Vec<Entries>,
+}
+
+impl Committed {
+    /// Is there none?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Looks at each entry; nothing is copied.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.runs.iter().flat_map(|run| run.iter())
+    }
+
+    /// The last one.
+    #[must_use]
+    pub fn last(&self) -> Option<&Entry> {
+        self.runs.last().and_then(|run| run.last())
+    }
+
+    /// Takes the runs out; the buffer stays.
+    pub fn drain_runs(&mut self) -> impl Iterator<Item = Entries> {
+        self.runs.drain(..)
+    }
+
+    /// Takes the entries out, one by one; the buffer stays.
+    pub fn drain_entries(&mut self) -> impl Iterator<Item = Entry> {
+        self.runs.drain(..).flat_map(|run| (0..run.len()).map(move |place| run[place].clone()))
+    }
+
+    /// Forgets them all; the buffer stays.
+    pub fn clear(&mut self) {
+        self.runs.clear();
+    }
+
+    pub(crate) fn push(&mut self, run: Entries) {
+        debug_assert!(!run.is_empty());
+        self.runs.push(run);
+    }
+}
+
+impl core::fmt::Debug for Committed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}

@@ -36,7 +36,7 @@
 //!         node.step(now, Input::Written(write.into_receipt()));
 //!         node.poll(&mut output);
 //!     }
-//!     applied.extend(output.committed.drain(..).filter(|entry| entry.index.0 > 1));
+//!     applied.extend(output.committed.drain_entries().filter(|entry| entry.index.0 > 1));
 //!     output.messages.clear(); // There is nobody to send them to.
 //! }
 //! assert_eq!(applied[0].to_string(), "2@1=hello");
@@ -323,7 +323,7 @@
 //! // … it leads, and then:
 //! let commands = vec!["a".into(), "b".into(), "c".into()];
 //! node.propose(now, Timestamp(0), commands).expect("it leads");
-//! # while output.committed.len() < 4 {
+//! # while output.committed.iter().count() < 4 {
 //! #     node.poll(&mut output);
 //! #     if let Some(write) = output.write.take() {
 //! #         node.step(now, Input::Written(write.into_receipt()));
@@ -462,7 +462,7 @@ mod types;
 mod write;
 
 pub use config::{Config, ConfigError, Promotion};
-pub use entries::Entries;
+pub use entries::{Committed, Entries};
 pub use entry::{ENTRY_OVERHEAD_BYTES, Entry, Payload};
 pub use event::{Event, Ignored, VoteRefusal};
 pub use input::Input;

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::entry::Entry;
+use crate::entries::Committed;
 use crate::event::Event;
 use crate::message::Envelope;
 use crate::refusal::ReadRefused;
@@ -29,7 +29,7 @@ pub struct Output {
     /// Committed entries, each at most once per life of the node and in order, without a gap except
     /// where `restore` fills it: to be applied. Report [`Input::Applied`](crate::Input::Applied) when
     /// done.
-    pub committed: Vec<Entry>,
+    pub committed: Committed,
     /// Reads whose index is known, or that failed.
     pub reads: Vec<ReadOutcome>,
     /// What became of proposals that this node took.

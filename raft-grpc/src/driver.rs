@@ -283,7 +283,7 @@ impl Driver {
             self.state.proposals.settle(outcome);
         }
         if !committed.is_empty() {
-            let entries = std::mem::take(committed);
+            let entries: Vec<_> = committed.drain_entries().collect();
             let waiters = self.state.proposals.take_committed(&entries);
             self.apply.push(entries, waiters);
         }

@@ -298,7 +298,7 @@ impl Stand {
             write,
             messages,
             restore,
-            committed,
+            mut committed,
             reads,
             proposals,
             changes,
@@ -324,7 +324,7 @@ impl Stand {
         if let Some(base) = compacted {
             self.compact(base);
         }
-        let mut again = self.apply(restore, committed);
+        let mut again = self.apply(restore, committed.drain_entries().collect());
         again |= !chunks.is_empty() || !incoming.is_empty();
         chunks.into_iter().for_each(|order| self.read_chunk(order));
         incoming.into_iter().for_each(|order| self.store(order));

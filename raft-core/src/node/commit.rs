@@ -1,10 +1,8 @@
 //! What is committed (§5.3, §5.4.2, Figure 8), and what that means for whoever waits.
 
-use alloc::vec::Vec;
-
 use super::Node;
 use super::role::{Follower, Role};
-use crate::entry::Entry;
+use crate::entries::Committed;
 use crate::event::Event;
 use crate::output::{Fate, ProposalOutcome};
 use crate::types::{Instant, LogIndex, LogPosition};
@@ -137,7 +135,7 @@ impl Node {
     }
 
     /// Hands out committed entries, each once, as long as the state machine keeps up.
-    pub(super) fn hand_out_committed(&mut self, out: &mut Vec<Entry>) {
+    pub(super) fn hand_out_committed(&mut self, out: &mut Committed) {
         if self.handed_out == self.commit_index {
             return;
         }
@@ -147,9 +145,9 @@ impl Node {
             return;
         }
         let from = self.handed_out.next();
-        for entries in self.log.pieces(from, self.commit_index, room) {
-            self.handed_out = LogIndex(self.handed_out.0 + entries.len() as u64);
-            out.extend_from_slice(&entries);
+        for run in self.log.pieces(from, self.commit_index, room) {
+            self.handed_out = LogIndex(self.handed_out.0 + run.len() as u64);
+            out.push(run);
         }
     }
 }
