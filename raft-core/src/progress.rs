@@ -30,7 +30,8 @@ pub(crate) struct Progress {
     pub(crate) commit_told: LogIndex,
     /// A learner's round of catching up (thesis §4.2.1).
     pub(crate) catch_up: Option<CatchUp>,
-    /// No member any more: it is only told so, until then at the latest.
+    /// No member any more: it is only told so, until then. That is not known before the configuration
+    /// without it is committed.
     pub(crate) departing: Option<Instant>,
 }
 
@@ -48,6 +49,8 @@ pub(crate) enum Pace {
     Probe {
         /// One is on its way; the answer or the next heartbeat allows another.
         waiting: bool,
+        /// What the last one carried.
+        asked: Option<Sent>,
     },
     /// The logs agree: send ahead of the answers, within the window.
     Replicate(Window),
@@ -67,15 +70,24 @@ pub(crate) enum Pace {
 pub(crate) struct Window {
     sent: VecDeque<Sent>,
     bytes: u64,
+    /// The round of the probe that found where the logs agree: refusals of earlier rounds say nothing.
+    since: Round,
 }
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
-struct Sent {
+pub(crate) struct Sent {
     last: LogIndex,
     bytes: u64,
     /// The round it carried: an answer to a later round was given after it should have arrived.
     round: Round,
+}
+
+impl Sent {
+    /// A message that ends at `last`.
+    pub(crate) const fn new(last: LogIndex, bytes: u64, round: Round) -> Self {
+        Self { last, bytes, round }
+    }
 }
 
 impl Progress {
@@ -85,7 +97,7 @@ impl Progress {
             id,
             match_index: LogIndex(0),
             next_index: last.next(),
-            pace: Pace::Probe { waiting: false },
+            pace: Pace::Probe { waiting: false, asked: None },
             last_contact: now,
             has_answered: false,
             confirmed: Round(0),
@@ -142,12 +154,19 @@ impl Progress {
         self.match_index = self.match_index.max(durable);
         self.next_index = self.next_index.max(self.match_index.next());
         match &mut self.pace {
-            Pace::Probe { .. } if received.next() >= self.next_index => {
+            Pace::Probe { asked, .. } if received.next() >= self.next_index => {
                 self.next_index = received.next();
-                let mut window = Window::default();
+                let since = asked.map_or(round, |asked| asked.round);
+                let mut window = Window { since, ..Window::default() };
+                let asked = asked.filter(|asked| asked.last > received);
                 if received > self.match_index {
                     // Received is not durable: should the peer lose it again, that must be noticed.
                     window.push(received, 0, round);
+                }
+                if let Some(Sent { last, bytes, round }) = asked {
+                    // The probe itself is still on its way, or was lost: it is not sent twice.
+                    window.push(last, bytes, round);
+                    self.next_index = last.next();
                 }
                 self.pace = Pace::Replicate(window);
             }
@@ -167,7 +186,7 @@ impl Progress {
     /// next.
     pub(crate) fn probe_from(&mut self, next: LogIndex) {
         self.next_index = next.max(self.match_index.next());
-        self.pace = Pace::Probe { waiting: false };
+        self.pace = Pace::Probe { waiting: false, asked: None };
     }
 
     /// The log does not go back to where the peer's ends: is it to be told so now?
@@ -183,10 +202,12 @@ impl Progress {
 
     /// Is a refusal of `prev` an answer to what is being asked now? Late ones are not (they would
     /// overwrite what was learned since).
-    pub(crate) fn refusal_is_fresh(&self, prev: LogIndex) -> bool {
-        match self.pace {
+    pub(crate) fn refusal_is_fresh(&self, prev: LogIndex, round: Round) -> bool {
+        match &self.pace {
             Pace::Probe { .. } => prev.next() == self.next_index,
-            Pace::Replicate(_) => prev > self.match_index && prev < self.next_index,
+            Pace::Replicate(window) => {
+                round >= window.since && prev > self.match_index && prev < self.next_index
+            }
             Pace::Snapshot { .. } => false,
         }
     }
@@ -194,7 +215,7 @@ impl Progress {
     /// A heartbeat went by: a probe may be repeated, and a snapshot offered again.
     pub(crate) fn on_heartbeat(&mut self) {
         match &mut self.pace {
-            Pace::Probe { waiting } => *waiting = false,
+            Pace::Probe { waiting, .. } => *waiting = false,
             Pace::Snapshot { offer_due, .. } => *offer_due = true,
             Pace::Replicate(_) => {}
         }

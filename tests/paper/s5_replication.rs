@@ -105,8 +105,8 @@ fn a_leader_goes_on_until_every_follower_has_every_entry() {
     let lost = stand.told(3);
     assert!(lost.iter().any(|message| message.ends_with("[2@1=a]")));
     for _ in 0..50 {
-        stand.wait(HEARTBEAT);
         stand.messages.clear();
+        stand.wait(HEARTBEAT);
         stand.acknowledge(2, 2);
         stand.acknowledge(3, 1);
         let again = stand.told(3);

@@ -291,8 +291,8 @@ fn a_removed_server_does_not_disturb_the_others() {
     assert_eq!((stand.role(), follower.term()), ((RoleKind::Leader, 1), 1));
 }
 
-/// §4.2.3: those who have left are told that they have, once that is committed, and then nothing
-/// more; nor are those who do not answer told for ever.
+/// §4.2.3: those who have left are told that they have, for an election timeout after that is
+/// committed (one message might be lost), and then nothing more.
 #[test]
 fn those_who_have_left_are_told_so() {
     let mut stand = Stand::leader(&[1, 2, 3, 4]);
@@ -302,19 +302,16 @@ fn those_who_have_left_are_told_so() {
     stand.forget();
     stand.acknowledge(2, 2);
     assert_eq!((stand.commit(), stand.told(4).len()), (2, 1));
-    stand.wait(HEARTBEAT);
-    stand.acknowledge(2, 2);
-    assert_eq!(stand.told(4), [""; 0]);
-    assert_eq!(stand.node.status().peers.len(), 2);
-    let mut stand = Stand::leader(&[1, 2, 3, 4]);
-    stand.change(&voters(&[1, 2, 3])).unwrap();
     for _ in 0..6 {
         assert_eq!(stand.node.status().peers.len(), 3);
         stand.wait(HEARTBEAT);
-        stand.acknowledge(2, 1);
-        stand.acknowledge(3, 1);
+        stand.acknowledge(2, 2);
+        stand.acknowledge(3, 2);
     }
+    stand.forget();
     assert_eq!(stand.node.status().peers.len(), 2, "after an election timeout");
+    stand.wait(HEARTBEAT);
+    assert_eq!(stand.told(4), [""; 0]);
 }
 
 /// §4.3: any set of servers to any other; the joint phase is entered, committed and left by the

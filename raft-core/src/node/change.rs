@@ -13,7 +13,7 @@ use crate::membership::Membership;
 use crate::output::{ChangeOutcome, Fate};
 use crate::progress::Progress;
 use crate::refusal::ChangeRefusal;
-use crate::types::{LogIndex, LogPosition, NodeId, Timestamp};
+use crate::types::{Instant, LogIndex, LogPosition, NodeId, Timestamp};
 
 /// A change that was taken here, until its fate is known; also when this node leads no more.
 #[derive(Clone, Copy, Debug)]
@@ -115,22 +115,18 @@ impl Node {
             }
         }
         leader.peers.sort_unstable_by_key(|peer| peer.id);
-        let farewell = self.now.after(self.config.election_timeout);
         for peer in &mut leader.peers {
             if peer.departing.is_none() && !members.contains(&peer.id) {
-                peer.departing = Some(farewell);
+                peer.departing = Some(Instant::FAR_FUTURE);
             }
         }
     }
 
-    /// Forgets those who have left and know it, or do not answer.
+    /// Forgets those who have left, an election timeout after that was certain.
     pub(super) fn part_with_departed(&mut self) {
-        let (now, index) = (self.now, self.configurations.current_index());
+        let now = self.now;
         if let Role::Leader(leader) = &mut self.role {
-            leader.peers.retain(|peer| match peer.departing {
-                Some(until) => now < until && peer.commit_told < index,
-                None => true,
-            });
+            leader.peers.retain(|peer| peer.departing.is_none_or(|until| now < until));
         }
     }
 
@@ -145,6 +141,10 @@ impl Node {
         let index = self.configurations.current_index();
         if self.commit_index < index.max(leader.opening) {
             return;
+        }
+        let farewell = self.now.after(self.config.election_timeout);
+        for peer in &mut leader.peers {
+            peer.departing = peer.departing.map(|until| until.min(farewell));
         }
         let membership = self.configurations.current();
         if membership.is_joint() {

@@ -3,6 +3,7 @@
 use super::Node;
 use super::role::{Follower, Role};
 use crate::entries::Committed;
+use crate::entry::Entry;
 use crate::event::Event;
 use crate::output::{Fate, ProposalOutcome};
 use crate::types::{Instant, LogIndex, LogPosition};
@@ -141,10 +142,12 @@ impl Node {
         }
         let waiting = self.log.bytes_between(self.applied, self.handed_out);
         let room = self.config.unapplied_bytes_max.saturating_sub(waiting);
-        if room == 0 && waiting > 0 {
+        let from = self.handed_out.next();
+        let next = self.log.get(from).map_or(0, Entry::size_bytes);
+        // Something must always be able to go.
+        if next > room && waiting > 0 {
             return;
         }
-        let from = self.handed_out.next();
         for run in self.log.pieces(from, self.commit_index, room) {
             self.handed_out = LogIndex(self.handed_out.0 + run.len() as u64);
             out.push(run);

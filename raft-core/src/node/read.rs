@@ -157,6 +157,7 @@ impl Node {
         match &self.role {
             Role::Leader(leader) => {
                 leader.lease.holds(self.now, self.config.lease_duration())
+                    && leader.transfer.is_none()
                     && self.commit_index >= leader.opening
             }
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => false,

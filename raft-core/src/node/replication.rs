@@ -14,7 +14,7 @@ use crate::event::{Event, Ignored};
 use crate::log::Log;
 use crate::message::{AppendOutcome, Message, Round};
 use crate::output::Proposed;
-use crate::progress::{Pace, Progress};
+use crate::progress::{Pace, Progress, Sent, Window};
 use crate::refusal::ProposeRefusal;
 use crate::snapshot::Snapshot;
 use crate::types::{Instant, LogIndex, LogPosition, NodeId, Timestamp};
@@ -308,7 +308,7 @@ impl Node {
                 }
                 self.promote_learners();
             }
-            AppendOutcome::Refused { prev, hint } if peer.refusal_is_fresh(prev) => {
+            AppendOutcome::Refused { prev, hint } if peer.refusal_is_fresh(prev, round) => {
                 let base = self.log.base();
                 if hint.index < base.index || hint.term < base.term {
                     // It does not have what our log stands on: only a snapshot can help.
@@ -369,20 +369,24 @@ fn next_message(
             .map(|snapshot| Message::InstallSnapshot { snapshot });
     };
     if matches!(peer.pace, Pace::Snapshot { .. }) {
-        peer.pace = Pace::Probe { waiting: false };
+        // Its own acknowledgement has reached our log: it agrees up to there.
+        peer.pace = Pace::Replicate(Window::default());
     }
     let prev = LogPosition::new(term, prev_index);
     let last = log.last().index;
     let message = |entries| Message::AppendEntries { prev, entries, commit, round };
+    let may_be_active = peer.may_be_active(now, config.election_timeout);
     match &mut peer.pace {
-        Pace::Probe { waiting: true } => None,
-        Pace::Probe { waiting } => {
+        Pace::Probe { waiting: true, .. } => None,
+        Pace::Probe { waiting, asked } => {
             *waiting = true;
             peer.commit_told = commit;
             // Whoever does not answer is only asked; a dead peer must not cost a full message each time.
-            let to =
-                if peer.may_be_active(now, config.election_timeout) { last } else { prev_index };
-            Some(message(log.share(peer.next_index, to, config.append_bytes_max)))
+            let to = if may_be_active { last } else { prev_index };
+            let entries = log.share(peer.next_index, to, config.append_bytes_max);
+            let through = LogIndex(prev_index.0 + entries.len() as u64);
+            *asked = Some(Sent::new(through, log.bytes_between(prev_index, through), round));
+            Some(message(entries))
         }
         Pace::Replicate(window) if prev_index < last => {
             if !window.has_room(config.inflight_messages_max, config.inflight_bytes_max) {

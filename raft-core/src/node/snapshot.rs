@@ -20,6 +20,9 @@ use crate::progress::Pace;
 use crate::snapshot::{ChunkOrder, Held, Incoming, LogBase, Snapshot, SnapshotId};
 use crate::types::{Instant, LogIndex, LogPosition, NodeId};
 
+/// So many times the node asks for a piece again before it takes another snapshot that it is offered.
+const PATIENCE: u32 = 4;
+
 /// What a node has of snapshots, and what it does with them.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshots {
@@ -210,7 +213,7 @@ impl Node {
             return self.pass_over(snapshot.base.position);
         }
         let (now, id) = (self.now, snapshot.id());
-        let patience = self.config.election_timeout;
+        let patience = self.config.election_timeout * PATIENCE;
         match &mut self.snapshots.receiving {
             // The same content, perhaps from another leader: it goes on where it stopped.
             Some(receiving) if receiving.snapshot == snapshot => {
@@ -238,7 +241,10 @@ impl Node {
     }
 
     fn ask_for_chunk(&mut self) {
-        let now = self.now;
+        let (now, commit) = (self.now, self.commit_index);
+        if self.snapshots.receiving.as_ref().is_some_and(|it| it.snapshot.index() <= commit) {
+            return self.snapshots.abandon(); // The log has got there by itself.
+        }
         let Some(receiving) = &mut self.snapshots.receiving else {
             return;
         };
@@ -336,8 +342,11 @@ impl Node {
         self.settle_change_by_snapshot(position);
         self.log.reset(position, timestamp, agreed);
         self.outbox.truncate_from(agreed.next());
+        let changed = *self.membership() != membership;
         self.configurations = Configurations::new(membership_index, membership, []);
-        self.announce_membership();
+        if changed {
+            self.announce_membership();
+        }
         self.events.push(Event::SnapshotInstalled { snapshot: snapshot.id() });
         self.snapshots.held.push(snapshot.clone());
         self.snapshots.unwritten = Some(snapshot.clone());
