@@ -162,6 +162,29 @@ fn a_snapshot_is_durable_before_it_is_acknowledged() {
     assert_eq!(stand.last_word(), "n1@3 → n2 AppendEntriesReply durable=5 round=1");
 }
 
+/// §7: entries that were on their way to the disk when a snapshot took the place of the log say
+/// nothing about the entries that the snapshot stands for. (The storage may hold all of it from
+/// before a crash, so that it is installed while older writes are still under way.)
+#[test]
+fn a_write_of_replaced_entries_acknowledges_nothing() {
+    let mut stand = follower(&[1]);
+    stand.stall();
+    stand.hear(2, 4, append(at(1, 1), entries(2, &[4, 4]), 1));
+    let snapshot = snapshot(at(9, 5), 10, voters(&[1, 2, 3]));
+    stand.hear(3, 5, install(&snapshot));
+    stand.input(Input::SnapshotHeld { snapshot: snapshot.id(), bytes: 10 });
+    assert_eq!((stand.commit(), stand.writes.len()), (9, 3));
+    for _ in 0..2 {
+        let write = stand.writes.pop_front().unwrap();
+        assert_eq!(write.snapshot(), None);
+        stand.input(Input::Written(write.into_receipt()));
+    }
+    let said = stand.said();
+    assert!(!said.iter().any(|words| words.contains("durable=3")), "{said:?}");
+    stand.sync();
+    assert_eq!(stand.last_word(), "n1@5 → n3 AppendEntriesReply durable=9 round=0");
+}
+
 /// §7: the offer is a sign of life of the leader, so that nobody campaigns while a snapshot takes
 /// its time.
 #[test]
