@@ -12,7 +12,7 @@ use raft_core::{
 
 use crate::s7_snapshots::{config, follower};
 use crate::stand::{ELECTION_TIMEOUT, Stand};
-use crate::words::{append, at, entries, entry, heartbeat, joint, snapshot, voters};
+use crate::words::{append, at, entries, entry, joint, snapshot, voters};
 
 fn install(snapshot: &Snapshot) -> Message {
     Message::InstallSnapshot { snapshot: snapshot.clone() }
