@@ -19,7 +19,8 @@ pub struct Config {
     pub seed: u64,
     /// A follower that hears nothing campaigns after a random time between this and twice this (§5.2),
     /// and a leader that hears from no quorum for this long steps down. At least four times
-    /// `heartbeat_interval`; 300 ms unless set.
+    /// `heartbeat_interval`; 300 ms unless set. With leases it must be the same on all members, and may only
+    /// be changed while they are off everywhere: a lease counts on the others' patience.
     pub election_timeout: Duration,
     /// How often an idle leader shows that it is alive; 50 ms unless set.
     pub heartbeat_interval: Duration,
@@ -52,7 +53,7 @@ pub struct Config {
     /// When a leader makes a learner a voter by itself; never unless set.
     pub promotion: Promotion,
     /// How far the clocks of two members may drift apart, in millionths, for lease reads (thesis §6.4.1);
-    /// `None`, as unless set: lease reads ask a majority like all others. The same on all members.
+    /// `None`, as unless set: lease reads ask a majority like all others. The same on all members, as is `election_timeout` then.
     pub lease_clock_drift_ppm: Option<u32>,
 }
 

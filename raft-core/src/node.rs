@@ -144,7 +144,8 @@ impl Node {
         })
     }
 
-    /// Takes in something that happened.
+    /// Takes in something that happened. `now` must have been read after it did: whoever is fed with an
+    /// older time trusts a lease, or a leader, for too long.
     pub fn step(&mut self, now: Instant, input: Input) {
         self.advance_clock(now);
         match input {
@@ -236,7 +237,8 @@ impl Node {
     }
 
     /// What a snapshot of the state machine as of `index`, which must have been reported as applied, is
-    /// to be stored with; `None` if this node cannot tell (any more). To be given back in
+    /// to be stored with; `None` if this node cannot tell any more, or not yet, because its own disk does
+    /// not have that index: then ask again later. To be given back in
     /// [`Input::SnapshotCut`] when it is durable.
     #[must_use]
     pub fn snapshot_base(&self, index: LogIndex) -> Option<LogBase> {
@@ -259,7 +261,9 @@ impl Node {
             output.write = self.take_write();
         }
         self.outbox.release(self.hard_state, &mut output.messages);
-        self.hand_out_committed(&mut output.committed);
+        if self.snapshots.hand_out_restore(output) {
+            self.hand_out_committed(&mut output.committed);
+        }
         output.reads.append(&mut self.read_outcomes);
         output.proposals.append(&mut self.proposal_outcomes);
         output.changes.append(&mut self.change_outcomes);

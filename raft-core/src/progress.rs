@@ -189,6 +189,16 @@ impl Progress {
         self.pace = Pace::Probe { waiting: false, asked: None };
     }
 
+    /// The peer has received what a snapshot contains, up to `received`: sends what follows. Should it lose
+    /// that again before it is durable, that must be noticed.
+    pub(crate) fn replicate_behind(&mut self, received: LogIndex, round: Round) {
+        let mut window = Window::default();
+        if received > self.match_index {
+            window.push(received, 0, round);
+        }
+        self.pace = Pace::Replicate(window);
+    }
+
     /// The log does not go back to where the peer's ends: is it to be told so now?
     pub(crate) fn offer_snapshot(&mut self) -> bool {
         match &mut self.pace {

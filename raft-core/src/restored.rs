@@ -7,7 +7,7 @@ use crate::config::ConfigError;
 use crate::entry::Entry;
 use crate::membership::Membership;
 use crate::snapshot::{LogBase, Snapshot};
-use crate::types::{Incarnation, LogIndex, LogPosition, TERM_MAX, Term};
+use crate::types::{INDEX_MAX, Incarnation, LogIndex, LogPosition, TERM_MAX, Term};
 use crate::write::HardState;
 
 /// What a node's storage remembers, checked by [`Node::new`](crate::Node::new).
@@ -59,6 +59,9 @@ impl Restored {
             last = entry.position();
             snapshot_in_log |= snapshot == Some(last);
         }
+        if last.index > INDEX_MAX {
+            return Err(StartError::AbsurdIndex(last.index));
+        }
         if self.hard_state.term > TERM_MAX {
             return Err(StartError::AbsurdTerm(self.hard_state.term));
         }
@@ -88,6 +91,8 @@ pub enum StartError {
     },
     /// The entry at this position has a lower term than the one before it.
     TermFalls(LogPosition),
+    /// No log gets that long.
+    AbsurdIndex(LogIndex),
     /// No cluster gets to this term by elections.
     AbsurdTerm(Term),
     /// The log has an entry of a term that the vote record has not seen yet.
@@ -120,6 +125,7 @@ impl fmt::Display for StartError {
             Self::TermFalls(position) => {
                 write!(f, "restored log: the term falls at {position}")
             }
+            Self::AbsurdIndex(index) => write!(f, "restored log: no log reaches index {index}"),
             Self::AbsurdTerm(term) => write!(f, "restored vote: no cluster reaches term {term}"),
             Self::TermAheadOfVote { last, term } => {
                 write!(

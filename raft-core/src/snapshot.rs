@@ -11,7 +11,7 @@ use core::fmt;
 use bytes::Bytes;
 
 use crate::membership::Membership;
-use crate::types::{LogIndex, LogPosition, NodeId, Term, Timestamp};
+use crate::types::{INDEX_MAX, LogIndex, LogPosition, NodeId, Term, Timestamp};
 
 /// What a log stands on: the last entry that is not in it, and what the log up to there amounts to
 /// besides the state machine (§7: last included index and term, latest configuration).
@@ -44,7 +44,8 @@ impl LogBase {
     /// Can a snapshot with this base come from a node in `term`?
     pub(crate) fn is_sound(&self, term: Term) -> bool {
         let Self { position, timestamp: _, membership: _, membership_index } = self;
-        position.index > LogIndex(0) && position.term <= term && *membership_index <= position.index
+        let possible = position.index > LogIndex(0) && position.index <= INDEX_MAX;
+        possible && position.term <= term && *membership_index <= position.index
     }
 }
 

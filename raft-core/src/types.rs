@@ -77,6 +77,9 @@ impl fmt::Display for Term {
     }
 }
 
+/// No index is above this, so that the next one always exists.
+pub(crate) const INDEX_MAX: LogIndex = LogIndex(1 << 63);
+
 /// No term is above this, so that the next one always exists.
 pub(crate) const TERM_MAX: Term = Term(1 << 63);
 

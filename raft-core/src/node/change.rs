@@ -134,6 +134,8 @@ impl Node {
     /// done its duty (thesis §4.2.2), and whoever waits for a change is told.
     pub(super) fn follow_up_change(&mut self) {
         self.settle_change();
+        // Whose confirmations count may have changed: perhaps nobody else's are needed any more.
+        self.release_reads();
         let Role::Leader(leader) = &mut self.role else {
             return;
         };

@@ -6,7 +6,9 @@ use super::role::Role;
 use crate::entry::Entry;
 use crate::event::{Event, Ignored};
 use crate::message::{AppendOutcome, BallotKind, Envelope, Message, Round};
-use crate::types::{Incarnation, LogIndex, LogPosition, NodeId, TERM_MAX, Term, Timestamp};
+use crate::types::{
+    INDEX_MAX, Incarnation, LogIndex, LogPosition, NodeId, TERM_MAX, Term, Timestamp,
+};
 
 /// A term this far above ours is damage, not an election: terms rise by one at a time.
 const TERM_JUMP_MAX: u64 = 1 << 32;
@@ -149,7 +151,8 @@ impl Node {
 /// Are these entries what a leader of `term` could send behind `prev`?
 fn well_formed(prev: LogPosition, entries: &[Entry], term: Term) -> bool {
     let mut before = (prev, Timestamp::default());
-    if prev.term > term || prev.index.0.checked_add(entries.len() as u64).is_none() {
+    let end = prev.index.0.saturating_add(entries.len() as u64);
+    if prev.term > term || end > INDEX_MAX.0 {
         return false;
     }
     entries.iter().all(|entry| {

@@ -14,7 +14,7 @@ use crate::event::{Event, Ignored};
 use crate::log::Log;
 use crate::message::{AppendOutcome, Message, Round};
 use crate::output::Proposed;
-use crate::progress::{Pace, Progress, Sent, Window};
+use crate::progress::{Pace, Progress, Sent};
 use crate::refusal::ProposeRefusal;
 use crate::snapshot::Snapshot;
 use crate::types::{Instant, LogIndex, LogPosition, NodeId, Timestamp};
@@ -370,7 +370,7 @@ fn next_message(
     };
     if matches!(peer.pace, Pace::Snapshot { .. }) {
         // Its own acknowledgement has reached our log: it agrees up to there.
-        peer.pace = Pace::Replicate(Window::default());
+        peer.replicate_behind(prev_index, round);
     }
     let prev = LogPosition::new(term, prev_index);
     let last = log.last().index;

@@ -99,11 +99,20 @@ impl Snapshots {
         if compacted.is_some() {
             output.compacted = compacted.take();
         }
+    }
+
+    /// Hands out an installed snapshot to be restored, once its write is handed out. False while it must
+    /// wait for that: what is committed behind it has to wait as well.
+    pub(super) fn hand_out_restore(&mut self, output: &mut Output) -> bool {
+        if self.unwritten.is_some() {
+            return false;
+        }
         if let Some(snapshot) = self.restore.take() {
             // What was not applied before is part of the snapshot.
             output.committed.clear();
             output.restore = Some(snapshot);
         }
+        true
     }
 }
 
@@ -118,7 +127,9 @@ impl Receiving {
 impl Node {
     /// What a snapshot of the state machine as of `index` is stored with.
     pub(super) fn base_at(&self, index: LogIndex) -> Option<LogBase> {
-        let known = index > LogIndex(0) && index <= self.applied;
+        // What is not durable here must not be in a snapshot that is: after a crash the snapshot would be
+        // of a term that the vote record has never seen.
+        let known = index > LogIndex(0) && index <= self.applied && index <= self.log.durable();
         let term = self.log.term_at(index).filter(|_| known)?;
         let (membership_index, membership) = self.configurations.as_of(index);
         Some(LogBase {
@@ -154,9 +165,10 @@ impl Node {
         self.ask_for_chunk();
         self.snapshots.take_outputs(output);
         let since = self.snapshots.held.index().max(self.snapshots.asked_at);
-        let grown = self.log.bytes_between(since, self.applied);
+        let possible = self.applied.min(self.log.durable());
+        let grown = self.log.bytes_between(since, possible);
         if grown >= self.config.snapshot_after_bytes {
-            self.snapshots.asked_at = self.applied;
+            self.snapshots.asked_at = possible;
             output.snapshot_due = true;
         }
     }
@@ -223,7 +235,9 @@ impl Node {
                 }
             }
             // Another content, but the one before is still coming: what is there is not thrown away.
-            Some(receiving) if now.since(receiving.last_progress) < patience => {}
+            // While it is for the storage to act, nobody has stopped sending.
+            Some(receiving)
+                if !receiving.asks() || now.since(receiving.last_progress) < patience => {}
             Some(_) | None => {
                 self.snapshots.abandon();
                 self.snapshots.incoming.push(Incoming::Begin(snapshot.clone()));
@@ -294,6 +308,11 @@ impl Node {
         let Some(receiving) = self.snapshots.receiving.as_mut().filter(this) else {
             return self.ignore(None, Ignored::StaleSnapshot);
         };
+        if receiving.held.is_some_and(|held| bytes < held) {
+            // Not what its name says: discarded. The leader's next offer begins anew, with a newer one if
+            // there is one.
+            return self.snapshots.abandon();
+        }
         receiving.held = Some(bytes.min(id.length));
         receiving.storing = false;
         receiving.ask_due = now;

@@ -91,7 +91,7 @@ impl Simulation {
         };
         let mut ids = self.cluster.ids();
         let mut good: BTreeSet<NodeId> = ids.iter().copied().collect();
-        if !enough(&good) {
+        if !enough(&good) || self.something_is_gone() {
             return None;
         }
         // Where a disk has lost something, what it had may be on few others: all are needed.
@@ -106,6 +106,13 @@ impl Simulation {
             }
         }
         Some(good)
+    }
+
+    /// Has a disk lost entries that no other disk has? Its node cannot tell that nobody relied on them,
+    /// and votes for nobody who lacks them: if its vote is needed, that is the end.
+    fn something_is_gone(&self) -> bool {
+        let disks = || self.cluster.members.values().map(|member| &member.disk);
+        disks().any(|disk| disk.last() < disk.lost && disks().all(|it| it.last() < disk.lost))
     }
 
     fn leading_membership(&self) -> Option<Membership> {
