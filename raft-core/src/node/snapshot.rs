@@ -308,7 +308,8 @@ impl Node {
         let Some(receiving) = self.snapshots.receiving.as_mut().filter(this) else {
             return self.ignore(None, Ignored::StaleSnapshot);
         };
-        if receiving.held.is_some_and(|held| bytes < held) {
+        let stored = receiving.storing;
+        if receiving.held.is_some_and(|held| bytes < held || (stored && bytes == held)) {
             // Not what its name says: discarded. The leader's next offer begins anew, with a newer one if
             // there is one.
             return self.snapshots.abandon();
