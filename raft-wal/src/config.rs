@@ -1,6 +1,7 @@
 //! Where a log lies, whose it is, and its sizes.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use raft_core::{Membership, NodeId};
 
@@ -40,6 +41,15 @@ pub struct WalConfig {
     /// The largest single write in bytes, at most [`SEGMENT_BYTES_MAX`]; 256 MiB unless set. A
     /// larger one fails the log: the limits of [`raft_core::Config`] must be chosen below it.
     pub write_bytes_max: u64,
+    /// A log that was idle for so long writes a mark: an empty batch that shows that everything before
+    /// it was durable, and repeats the vote. 10 ms unless set; it costs a sync.
+    pub mark_after: Duration,
+    /// How long after one sealed segment or snapshot was read again, and found whole or not, the next
+    /// one is; a minute unless set, and zero never.
+    pub scrub_interval: Duration,
+    /// A node that is the only voter, and whose log is damaged, refuses to start, because nobody has
+    /// what it lost. With this it starts, with what is before the damage.
+    pub accept_data_loss: bool,
 }
 
 impl WalConfig {
@@ -59,6 +69,9 @@ impl WalConfig {
             batch_bytes: 1 << 20,
             batch_records: 4096,
             write_bytes_max: 256 << 20,
+            mark_after: Duration::from_millis(10),
+            scrub_interval: Duration::from_secs(60),
+            accept_data_loss: false,
         }
     }
 

@@ -95,6 +95,22 @@ impl NamedFile {
         Ok(Self { name, file })
     }
 
+    /// An existing file, for reading.
+    pub(crate) fn open(disk: &dyn Disk, name: &str) -> Result<Self, DiskError> {
+        let file = disk.open(name).map_err(DiskError::of("open", name))?;
+        Ok(Self { name: name.to_owned(), file })
+    }
+
+    pub(crate) fn bytes(&self) -> Result<u64, DiskError> {
+        self.file.bytes().map_err(DiskError::of("read", &self.name))
+    }
+
+    /// Fills `into` from this offset, or as much of it as there is before the end of the file; says
+    /// how much.
+    pub(crate) fn read_at(&self, into: &mut [u8], offset: u64) -> Result<usize, DiskError> {
+        read_all(self.file.as_ref(), into, offset).map_err(DiskError::of("read", &self.name))
+    }
+
     /// The first bytes of the file `name`, at most `bytes_max` of them: no length is believed
     /// blindly. With them the length of the whole.
     pub(crate) fn read(
@@ -106,8 +122,10 @@ impl NamedFile {
             let bytes = file.bytes()?;
             let wanted = usize::try_from(bytes.min(bytes_max)).map_err(io::Error::other)?;
             let mut content = vec![0; wanted];
-            read_all(file.as_ref(), &mut content)?;
-            Ok((content, bytes))
+            match read_all(file.as_ref(), &mut content, 0)? {
+                read if read == wanted => Ok((content, bytes)),
+                _ => Err(io::ErrorKind::UnexpectedEof.into()),
+            }
         });
         result.map_err(DiskError::of("read", name))
     }
@@ -157,15 +175,15 @@ fn write_all(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) -> io::Resu
     Ok(())
 }
 
-fn read_all(file: &dyn DiskFile, into: &mut [u8]) -> io::Result<()> {
+fn read_all(file: &dyn DiskFile, into: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < into.len() {
-        match file.read_at(&mut into[done..], done as u64) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        match file.read_at(&mut into[done..], offset + done as u64) {
+            Ok(0) => break,
             Ok(read) => done += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(done)
 }

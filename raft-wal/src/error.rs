@@ -17,6 +17,11 @@ pub(crate) struct DiskError {
 }
 
 impl DiskError {
+    /// Is the disk merely full?
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
     /// Completes an error of the operating system with what was being done to which file.
     pub(crate) fn of(doing: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self + use<> {
         let file = file.to_owned();
@@ -42,6 +47,15 @@ pub enum WalError {
         file: String,
         /// What the operating system said.
         source: io::Error,
+    },
+    /// There is no room for the next segment, or for a snapshot. Nothing was changed and nothing is
+    /// lost: the log goes on when there is room again.
+    #[error("the log's disk is full: make room, then it goes on by itself: cannot {doing} {file}")]
+    NoSpace {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file of the directory.
+        file: String,
     },
     /// A write does not continue the log: a bug in whoever handed it out, not a fault of the disk.
     /// Nothing of it was written.
@@ -177,16 +191,38 @@ impl OpenError {
     }
 
     pub(crate) fn corrupt(file: &str, offset: u64, what: impl Into<String>) -> Self {
-        Self::Corrupt {
-            file: file.to_owned(),
-            offset,
-            what: what.into(),
-            advice: "do not edit or delete files here: keep a copy of the directory, remove this \
-                     node from the cluster and add it again with a new number and an empty \
-                     directory, so that the others bring it up to date",
-        }
+        Self::Corrupt { file: file.to_owned(), offset, what: what.into(), advice: REJOIN }
+    }
+
+    pub(crate) fn nobody_to_ask(file: &str, offset: u64, what: impl Into<String>) -> Self {
+        Self::Corrupt { file: file.to_owned(), offset, what: what.into(), advice: ACCEPT_LOSS }
     }
 }
+
+impl WalError {
+    /// An error of something that takes new room, and leaves the log as it was if there is none.
+    pub(crate) fn of_new_file(error: DiskError) -> Self {
+        if error.is_full() {
+            let DiskError { doing, file, source: _ } = error;
+            return Self::NoSpace { doing, file };
+        }
+        error.into()
+    }
+
+    /// Was there merely no room? Then the log is as it was, and the same may be tried again.
+    #[must_use]
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Self::NoSpace { .. })
+    }
+}
+
+const REJOIN: &str = "do not edit or delete files here: keep a copy of the directory, remove this \
+                      node from the cluster and add it again with a new number and an empty \
+                      directory, so that the others bring it up to date";
+
+const ACCEPT_LOSS: &str = "this node is the only voter, so nobody else has what is lost: restore the \
+                           directory from a backup, or start once with --accept-data-loss to go on \
+                           with what is before the damage (the damaged files are kept)";
 
 impl From<DiskError> for OpenError {
     fn from(error: DiskError) -> Self {

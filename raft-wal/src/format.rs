@@ -5,10 +5,11 @@
 pub(crate) mod batch;
 pub(crate) mod header;
 pub(crate) mod record;
+pub(crate) mod snapshot;
 pub(crate) mod walk;
 
 /// The version that this code writes, and the only one that it reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// What a disk writes as a whole or not at all. Batches begin and end at a multiple of it, so that
 /// no write ever touches a sector that holds bytes already acknowledged.
@@ -88,11 +89,21 @@ pub(crate) fn put_u64(bytes: &mut [u8], at: usize, value: u64) {
 }
 
 /// Was nothing ever written here? Segments are filled with zeros before they are used.
+///
+/// A few other bytes in a sector do not count: they are damage to a place that was not in use. Of what
+/// is written no sector has so few.
 pub(crate) fn is_unwritten(bytes: &[u8]) -> bool {
-    // Whole words: recovery looks at the unused part of every tail with this.
-    let (words, rest) = bytes.as_chunks::<8>();
-    words.iter().all(|word| u64::from_le_bytes(*word) == 0) && rest.iter().all(|&byte| byte == 0)
+    bytes.chunks(SECTOR_BYTES).all(|sector| {
+        // Whole words first: recovery looks at the unused part of every tail with this.
+        let (words, rest) = sector.as_chunks::<8>();
+        let zeros = words.iter().all(|word| u64::from_le_bytes(*word) == 0);
+        zeros && rest.iter().all(|&byte| byte == 0)
+            || sector.iter().filter(|&&byte| byte != 0).count() <= STRAY_BYTES_MAX
+    })
 }
+
+/// The header of a batch alone has more bytes than this that are not zero.
+const STRAY_BYTES_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {

@@ -162,8 +162,11 @@ fn checksum(copy: &[u8]) -> u32 {
 
 /// Is this the name of a file that we write before it gets its real name?
 fn is_temporary(name: &str) -> bool {
-    let number = name.strip_prefix("spare-").and_then(|rest| rest.strip_suffix(".tmp"));
-    name == TEMPORARY_FILE || number.is_some_and(|number| number.parse::<u64>().is_ok())
+    let numbered = ["spare-", "incomplete-snapshot-"].iter().find_map(|prefix| {
+        let number = name.strip_prefix(prefix)?.strip_suffix(".tmp")?;
+        number.parse::<u64>().ok()
+    });
+    name == TEMPORARY_FILE || numbered.is_some()
 }
 
 /// Removes what an interrupted run of ours left behind, and nothing else: the directory may hold files

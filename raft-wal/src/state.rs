@@ -1,26 +1,29 @@
 //! What the log holds, as far as writing and recovery need it: the vote, and per entry its term and
 //! timestamp. The same rules check a write before it goes to disk and a record that comes back.
 
+use std::collections::VecDeque;
+
 use raft_core::{
-    Entry, GroupId, HardState, LogIndex, LogPosition, Membership, Payload, Term, Timestamp, Write,
+    Entry, GroupId, HardState, LogBase, LogIndex, LogPosition, Membership, Payload, Term,
+    Timestamp, Write,
 };
 
-use crate::format::header::SegmentHeader;
+use crate::format::batch::Outcome;
+use crate::format::header::{Repairs, SegmentHeader};
 use crate::format::record::Record;
 
 /// The log without its payloads.
 ///
-/// Invariants: `positions[n]` is of the entry at `base.index + 1 + n`; terms never fall;
+/// Invariants: `positions[n]` is of the entry at `base.position.index + 1 + n`; terms never fall;
 /// `memberships` is sorted by index, all above the base and inside the log.
 #[derive(Clone, Debug)]
 pub(crate) struct LogState {
     group: Option<GroupId>,
     hard_state: HardState,
-    base: LogPosition,
-    base_timestamp: Timestamp,
-    base_membership: Membership,
-    positions: Vec<(Term, Timestamp)>,
-    memberships: Vec<(LogIndex, Membership)>,
+    base: LogBase,
+    positions: VecDeque<(Term, Timestamp)>,
+    memberships: VecDeque<(LogIndex, Membership)>,
+    repairs: Repairs,
 }
 
 impl LogState {
@@ -29,16 +32,28 @@ impl LogState {
         Self {
             group: None,
             hard_state: header.hard_state,
-            base: header.base,
-            base_timestamp: header.base_timestamp,
-            base_membership: header.membership.clone(),
-            positions: Vec::new(),
-            memberships: Vec::new(),
+            base: header.base.clone(),
+            positions: VecDeque::new(),
+            memberships: VecDeque::new(),
+            repairs: header.repairs,
         }
     }
 
     pub(crate) fn hard_state(&self) -> HardState {
         self.hard_state
+    }
+
+    pub(crate) fn repairs(&self) -> Repairs {
+        self.repairs
+    }
+
+    pub(crate) fn set_repairs(&mut self, repairs: Repairs) {
+        self.repairs = repairs;
+    }
+
+    /// What the log stands on.
+    pub(crate) fn base(&self) -> &LogBase {
+        &self.base
     }
 
     /// The group that everything in the log belongs to; any, as long as the log is empty.
@@ -47,27 +62,52 @@ impl LogState {
     }
 
     fn last_index(&self) -> LogIndex {
-        LogIndex(self.base.index.0 + self.positions.len() as u64)
+        LogIndex(self.base.position.index.0 + self.positions.len() as u64)
     }
 
-    /// The last entry: where the next segment's base is.
-    pub(crate) fn last(&self) -> (LogPosition, Timestamp) {
-        match self.positions.last() {
-            Some(&(term, timestamp)) => (LogPosition::new(term, self.last_index()), timestamp),
-            None => (self.base, self.base_timestamp),
+    /// The last entry.
+    pub(crate) fn last(&self) -> LogPosition {
+        match self.positions.back() {
+            Some(&(term, _)) => LogPosition::new(term, self.last_index()),
+            None => self.base.position,
         }
     }
 
-    /// The members as of the last entry.
-    pub(crate) fn membership(&self) -> &Membership {
-        self.memberships.last().map_or(&self.base_membership, |(_, membership)| membership)
+    /// The entry at `index`, or the base, if the log still knows it.
+    pub(crate) fn position_at(&self, index: LogIndex) -> Option<LogPosition> {
+        let LogPosition { term, index: base } = self.base.position;
+        let Some(above) = index.0.checked_sub(base.0)?.checked_sub(1) else {
+            return Some(LogPosition::new(term, base));
+        };
+        let (term, _) = self.positions.get(usize::try_from(above).ok()?)?;
+        Some(LogPosition::new(*term, index))
     }
 
-    /// Does a segment with this header continue this state?
-    pub(crate) fn is_start_of(&self, header: &SegmentHeader) -> bool {
-        self.last() == (header.base, header.base_timestamp)
-            && self.hard_state == header.hard_state
-            && *self.membership() == header.membership
+    /// What a segment that continues this log stands on.
+    pub(crate) fn end(&self) -> LogBase {
+        let (membership_index, membership) = match self.memberships.back() {
+            Some((index, membership)) => (*index, membership),
+            None => (self.base.membership_index, &self.base.membership),
+        };
+        LogBase {
+            position: self.last(),
+            timestamp: self.positions.back().map_or(self.base.timestamp, |(_, at)| *at),
+            membership: membership.clone(),
+            membership_index,
+        }
+    }
+
+    /// What the last batch leaves behind.
+    pub(crate) fn outcome(&self) -> Outcome {
+        Outcome { hard_state: self.hard_state, last: self.last() }
+    }
+
+    /// Goes over to the segment with this header, if it continues this state.
+    pub(crate) fn enter(&mut self, header: &SegmentHeader) -> bool {
+        // A log that was repaired goes on in a segment that says so.
+        let later = self.repairs.incarnation <= header.repairs.incarnation;
+        self.repairs = header.repairs;
+        later && self.end() == header.base && self.hard_state == header.hard_state
     }
 
     /// Takes over what a write changes.
@@ -79,8 +119,8 @@ impl LogState {
         if let Some(state) = write.hard_state() {
             self.set_hard_state(state)?;
         }
-        if write.snapshot().is_some() {
-            return Err("a snapshot, which this log cannot keep".to_owned());
+        if let Some(snapshot) = write.snapshot() {
+            self.reset(&snapshot.base)?;
         }
         if let Some(from) = write.truncate_from() {
             self.truncate(from)?;
@@ -98,8 +138,48 @@ impl LogState {
             Record::HardState(state) => self.set_hard_state(*state),
             Record::Truncate(from) => self.truncate(*from),
             Record::Entry(entry) => self.append(entry),
+            Record::Reset(base) => self.reset(base),
+            Record::Compacted(base) => self.compact(base),
             Record::Seal(_) => Ok(()),
         }
+    }
+
+    /// A snapshot takes the place of all entries.
+    fn reset(&mut self, base: &LogBase) -> Result<(), String> {
+        if base.position.index <= self.base.position.index {
+            let (new, old) = (base.position, self.base.position);
+            return Err(format!("a snapshot of {new} in place of a log that begins behind {old}"));
+        }
+        self.base = base.clone();
+        self.positions.clear();
+        self.memberships.clear();
+        Ok(())
+    }
+
+    /// Forgets what is not needed any more; nothing if it has forgotten more.
+    ///
+    /// # Errors
+    /// If the base is not in the log.
+    pub(crate) fn compact(&mut self, base: &LogBase) -> Result<(), String> {
+        if base.position.index < self.base.position.index {
+            return Ok(());
+        }
+        if self.position_at(base.position.index) != Some(base.position) {
+            let (new, old, last) = (base.position, self.base.position, self.last());
+            return Err(format!("a compaction up to {new} of a log of {old} to {last}"));
+        }
+        let dropped = base.position.index.0 - self.base.position.index.0;
+        // Not above the length, so it fits.
+        self.positions.drain(..dropped as usize);
+        let kept = self.memberships.partition_point(|(index, _)| *index <= base.position.index);
+        self.memberships.drain(..kept);
+        self.base = base.clone();
+        Ok(())
+    }
+
+    /// This log is of a group, whatever it holds.
+    pub(crate) fn join(&mut self, group: GroupId) {
+        self.group = Some(group);
     }
 
     fn join_group(&mut self, group: GroupId) -> Result<(), String> {
@@ -126,26 +206,27 @@ impl LogState {
     }
 
     fn truncate(&mut self, from: LogIndex) -> Result<(), String> {
-        if from <= self.base.index || from > self.last_index().next() {
-            let (base, last) = (self.base.index, self.last_index());
+        let base = self.base.position.index;
+        if from <= base || from > self.last_index().next() {
+            let last = self.last_index();
             return Err(format!("a truncation from {from} of a log of {base} to {last}"));
         }
         // Not above the length, so it fits.
-        self.positions.truncate((from.0 - self.base.index.0 - 1) as usize);
+        self.positions.truncate((from.0 - base.0 - 1) as usize);
         let kept = self.memberships.partition_point(|(index, _)| *index < from);
         self.memberships.truncate(kept);
         Ok(())
     }
 
     fn append(&mut self, entry: &Entry) -> Result<(), String> {
-        let (last, _) = self.last();
+        let last = self.last();
         // Not `next()`, which saturates: at the end of the range nothing follows.
         if last.index.0.checked_add(1) != Some(entry.index.0) || entry.term < last.term {
             return Err(format!("the entry {} behind {last}", entry.position()));
         }
-        self.positions.push((entry.term, entry.timestamp));
+        self.positions.push_back((entry.term, entry.timestamp));
         if let Payload::Membership(membership) = &entry.payload {
-            self.memberships.push((entry.index, membership.clone()));
+            self.memberships.push_back((entry.index, membership.clone()));
         }
         Ok(())
     }
@@ -162,11 +243,10 @@ mod tests {
         LogState {
             group: None,
             hard_state: HardState::default(),
-            base: LogPosition::default(),
-            base_timestamp: Timestamp::default(),
-            base_membership: members,
-            positions: Vec::new(),
-            memberships: Vec::new(),
+            base: LogBase::initial(members),
+            positions: VecDeque::new(),
+            memberships: VecDeque::new(),
+            repairs: Repairs::default(),
         }
     }
 
@@ -214,13 +294,47 @@ mod tests {
             entry(1, 3, Payload::Noop),
         ];
         state.apply_write(&Write::detached(None, None, entries)).unwrap();
-        assert_eq!(*state.membership(), two);
+        assert_eq!((state.end().membership, state.end().membership_index), (two, LogIndex(2)));
         for (from, fine) in [(0, false), (5, false), (4, true), (3, true)] {
             let write = Write::detached(None, Some(LogIndex(from)), Vec::new());
             assert_eq!(state.clone().apply_write(&write).is_ok(), fine, "{from}");
         }
         state.apply_write(&Write::detached(None, Some(LogIndex(2)), Vec::new())).unwrap();
-        assert_eq!(state.membership(), &empty().base_membership);
-        assert_eq!(state.last().0, LogPosition::new(Term(1), LogIndex(1)));
+        assert_eq!(state.end().membership, empty().base.membership);
+        assert_eq!(state.last(), LogPosition::new(Term(1), LogIndex(1)));
+    }
+
+    #[test]
+    fn what_is_compacted_is_forgotten_and_a_snapshot_takes_the_place_of_all() {
+        let mut state = empty();
+        let two = Membership::new([1, 2].into_iter().filter_map(NodeId::new)).unwrap();
+        let entries = vec![
+            entry(1, 1, Payload::Noop),
+            entry(1, 2, Payload::Membership(two.clone())),
+            entry(2, 3, Payload::Noop),
+        ];
+        state.apply_write(&Write::detached(None, None, entries)).unwrap();
+        let base = |term, index| LogBase {
+            position: LogPosition::new(Term(term), LogIndex(index)),
+            timestamp: Timestamp(index),
+            membership: two.clone(),
+            membership_index: LogIndex(2),
+        };
+        assert!(state.compact(&base(1, 3)).is_err(), "another entry");
+        assert!(state.compact(&base(2, 4)).is_err(), "not there yet");
+        let end = state.end();
+        for index in [2, 2, 3] {
+            state.compact(&base(if index == 3 { 2 } else { 1 }, index)).unwrap();
+            assert_eq!(state.end(), end);
+        }
+        state.compact(&base(1, 2)).unwrap();
+        assert_eq!(state.base(), &base(2, 3), "gone already");
+        assert!(state.truncate(LogIndex(3)).is_err(), "committed");
+        state.reset(&base(2, 9)).unwrap();
+        assert_eq!(state.end(), base(2, 9));
+        assert!(state.reset(&base(2, 9)).is_err());
+        assert_eq!(state.position_at(LogIndex(9)), Some(state.last()));
+        assert_eq!(state.position_at(LogIndex(8)), None);
+        assert_eq!(state.position_at(LogIndex(10)), None);
     }
 }

@@ -4,25 +4,31 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
-use raft_core::{HardState, Term, Write};
-use raft_wal::OpenError;
+use raft_core::{Entry, HardState, Incarnation, LogPosition, Term, Write};
 use raft_wal::sim::SimDisk;
-use support::{Random, Twin, command, node, open, twin_of};
+use raft_wal::{Log, OpenError, WalConfig};
+use support::{Random, Twin, command, config, node, open, twin_of};
 
 const SECTOR: usize = 512;
+/// Both copies of the header of a segment.
+const HEADERS: usize = 2 * 4096;
 
 /// A directory of several segments, and what its log holds.
-fn directory(seed: u64, writes: usize, clean_shutdown: bool) -> (SimDisk, Twin) {
+fn directory(seed: u64, writes: usize, clean_shutdown: bool) -> (SimDisk, History) {
     let disk = SimDisk::new(seed);
     let mut random = Random(seed);
     let mut twin = Twin::default();
+    let mut history = vec![twin.clone()];
     let mut log = open(&disk).unwrap().log;
     let vote = HardState { term: Term(3), voted_for: Some(node(2)) };
     let mut writes_left = vec![Write::detached(Some(vote), None, vec![command(1, 3, 600)])];
     for n in 0..=writes {
         let write = writes_left.pop().unwrap_or_else(|| twin.random_write(&mut random));
         twin.apply(&write);
+        history.push(twin.clone());
         log.append(&[write]).unwrap();
         log.sync().unwrap();
         if n == writes / 2 {
@@ -35,8 +41,11 @@ fn directory(seed: u64, writes: usize, clean_shutdown: bool) -> (SimDisk, Twin) 
         log.close().unwrap();
     }
     disk.restart();
-    (disk, twin)
+    (disk, history)
 }
+
+/// The log after each write, the last one what it holds now.
+type History = Vec<Twin>;
 
 fn segments(disk: &SimDisk) -> Vec<String> {
     let mut names = disk.names();
@@ -45,18 +54,51 @@ fn segments(disk: &SimDisk) -> Vec<String> {
     names
 }
 
-/// Opens a damaged copy: it must remember the same, or say that it is not what it was.
-fn same_or_refused(disk: &SimDisk, twin: &Twin, damage: &str) -> bool {
-    match open(disk) {
-        Ok(opened) => {
-            assert!(&twin_of(&opened.restored) == twin, "{damage}: silently another log");
-            true
-        }
+/// What an opening of a damaged directory came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    /// It remembers the same.
+    Same,
+    /// It says what is damaged, keeps the vote, and knows how far its log may have gone.
+    Limping,
+    /// It refuses to start.
+    Refused,
+}
+
+/// Opens a damaged copy: it must remember the same, or come back limping with the beginning of it, or
+/// say that it is not what it was.
+fn judge(disk: &SimDisk, history: &[Twin], damage: &str) -> Verdict {
+    let twin = history.last().unwrap();
+    let opened = match open(disk) {
+        Ok(opened) => opened,
         Err(error) => {
             assert!(error.is_safety_refusal(), "{damage}: {error}");
-            false
+            return Verdict::Refused;
         }
-    }
+    };
+    let remembered = twin_of(&opened.restored);
+    let last = twin.entries.last().map(Entry::position).unwrap_or_default();
+    assert_eq!(remembered.hard_state, twin.hard_state, "{damage}: the vote");
+    let verdict = if remembered == *twin {
+        assert!(!opened.report.limping, "{damage}");
+        Verdict::Same
+    } else {
+        // What stands before the damage may have been cut off behind it.
+        let was_there = |past: &Twin| past.entries.starts_with(&remembered.entries);
+        assert!(history.iter().any(was_there), "{damage}: silently another log");
+        assert!(opened.report.limping && opened.report.damage.is_some(), "{damage}");
+        assert_eq!(opened.restored.lost, last, "{damage}");
+        assert_eq!(opened.restored.incarnation, Incarnation(1), "{damage}");
+        Verdict::Limping
+    };
+    // It stays so.
+    drop(opened.log);
+    disk.crash();
+    let again = open(disk).unwrap_or_else(|error| panic!("{damage}: {error}"));
+    assert_eq!(twin_of(&again.restored), remembered, "{damage}: later");
+    assert_eq!(again.restored.lost, opened.restored.lost, "{damage}: later");
+    assert!(!again.report.limping && again.report.damage.is_none(), "{damage}: repaired once");
+    verdict
 }
 
 fn refused(disk: &SimDisk, damage: &str) {
@@ -68,9 +110,9 @@ fn refused(disk: &SimDisk, damage: &str) {
 #[test]
 fn every_single_byte_flip_is_harmless_or_reported() {
     for (seed, clean_shutdown) in [(1, true), (2, false)] {
-        let (disk, twin) = directory(seed, 24, clean_shutdown);
+        let (disk, history) = directory(seed, 24, clean_shutdown);
         assert!(segments(&disk).len() >= 3, "{:?}", disk.names());
-        let (mut harmless, mut reported) = (0_u32, 0_u32);
+        let mut verdicts = [0_u32; 3];
         for name in disk.names() {
             let bytes = disk.read(&name).unwrap();
             for at in 0..bytes.len() {
@@ -83,19 +125,18 @@ fn every_single_byte_flip_is_harmless_or_reported() {
                 let mut changed = bytes.clone();
                 changed[at] ^= 1 << (at % 8);
                 copy.put(&name, changed);
-                match same_or_refused(&copy, &twin, &format!("{name} at {at}")) {
-                    true => harmless += 1,
-                    false => reported += 1,
-                }
+                verdicts[judge(&copy, &history, &format!("{name} at {at}")) as usize] += 1;
             }
         }
-        assert!(harmless > 1000 && reported > 10_000, "{harmless} harmless, {reported} reported");
+        let [same, limping, refused] = verdicts;
+        // A single changed byte never takes the vote away.
+        assert!(same > 1000 && limping > 5000 && refused == 0, "{verdicts:?}");
     }
 }
 
 #[test]
 fn every_lost_or_garbled_sector_after_a_clean_shutdown_is_harmless_or_reported() {
-    let (disk, twin) = directory(3, 24, true);
+    let (disk, history) = directory(3, 24, true);
     let mut random = Random(3);
     for name in disk.names() {
         let bytes = disk.read(&name).unwrap();
@@ -108,7 +149,7 @@ fn every_lost_or_garbled_sector_after_a_clean_shutdown_is_harmless_or_reported()
                 let mut changed = bytes.clone();
                 changed[start..start + SECTOR].copy_from_slice(&sector);
                 copy.put(&name, changed);
-                same_or_refused(&copy, &twin, &format!("{name}, the sector at {start}"));
+                judge(&copy, &history, &format!("{name}, the sector at {start}"));
             }
         }
     }
@@ -117,14 +158,19 @@ fn every_lost_or_garbled_sector_after_a_clean_shutdown_is_harmless_or_reported()
 #[test]
 fn a_missing_segment_is_missed_wherever_it_was() {
     for (seed, clean_shutdown) in [(4, true), (5, false)] {
-        let (disk, _) = directory(seed, 40, clean_shutdown);
-        for name in segments(&disk) {
+        let (disk, history) = directory(seed, 40, clean_shutdown);
+        let names = segments(&disk);
+        for name in &names {
             let copy = disk.fork(0);
-            assert!(copy.take(&name));
-            refused(&copy, &format!("without {name}"));
+            assert!(copy.take(name));
+            let verdict = judge(&copy, &history, &format!("without {name}"));
+            // With the last one the vote is gone.
+            let expected =
+                if Some(name) == names.last() { Verdict::Refused } else { Verdict::Limping };
+            assert_eq!(verdict, expected, "without {name}");
         }
         let copy = disk.fork(0);
-        segments(&disk).iter().for_each(|name| assert!(copy.take(name)));
+        names.iter().for_each(|name| assert!(copy.take(name)));
         refused(&copy, "without any segment");
         let copy = disk.fork(0);
         assert!(copy.take("IDENTITY"));
@@ -133,37 +179,43 @@ fn a_missing_segment_is_missed_wherever_it_was() {
 }
 
 #[test]
-fn renamed_duplicated_and_swapped_segments_are_refused() {
-    let (disk, _) = directory(6, 40, true);
+fn renamed_duplicated_and_swapped_segments_are_noticed() {
+    let (disk, history) = directory(6, 40, true);
     let names = segments(&disk);
     let last_id: u64 = names.last().unwrap()[names[0].len() - 20..].parse().unwrap();
     for (n, name) in names.iter().enumerate() {
         let bytes = disk.read(name).unwrap();
-        let beyond = format!("segment-{:020}-{:020}", 7, last_id + 1);
-        for other in [beyond, "segment-1-1".to_owned(), "segment-of-nothing".to_owned()] {
+        for other in ["segment-1-1", "segment-of-nothing"] {
             let copy = disk.fork(0);
-            copy.put(&other, bytes.clone());
+            copy.put(other, bytes.clone());
             refused(&copy, &format!("{name} once more as {other}"));
-            copy.take(name);
-            refused(&copy, &format!("{name} renamed to {other}"));
         }
+        let beyond = format!("segment-{:020}-{:020}", 7, last_id + 1);
+        let copy = disk.fork(0);
+        copy.put(&beyond, bytes.clone());
+        refused(&copy, &format!("{name} once more as {beyond}: it could be a newer one"));
+        copy.take(name);
+        refused(&copy, &format!("{name} renamed to {beyond}"));
         for other in &names[n + 1..] {
             let copy = disk.fork(0);
             copy.put(name, disk.read(other).unwrap());
-            refused(&copy, &format!("{other} in place of {name}"));
+            let damage = format!("{other} in place of {name}");
+            assert_eq!(judge(&copy.fork(0), &history, &damage), Verdict::Limping);
             copy.put(other, bytes.clone());
-            refused(&copy, &format!("{name} and {other} swapped"));
+            let damage = format!("{name} and {other} swapped");
+            assert_ne!(judge(&copy, &history, &damage), Verdict::Same);
         }
     }
 }
 
 #[test]
 fn a_segment_of_another_directory_does_not_pass() {
-    let (disk, _) = directory(7, 40, true);
+    let (disk, history) = directory(7, 40, true);
     let (other, _) = directory(8, 40, true);
     let first = &segments(&disk)[0];
     disk.put(first, other.read(&segments(&other)[0]).unwrap());
-    refused(&disk, "the first segment of another directory");
+    let verdict = judge(&disk, &history, "the first segment of another directory");
+    assert_eq!(verdict, Verdict::Limping);
 }
 
 #[test]
@@ -192,16 +244,17 @@ fn data_lost_before_a_successor_that_is_still_empty_are_missed() {
         if segments(&disk).len() == 2 {
             let [first, second] = <[String; 2]>::try_from(segments(&disk)).unwrap();
             let mut successor = disk.read(&second).unwrap();
-            successor[4096..].fill(0);
+            successor[HEADERS..].fill(0);
             let unsealed = before.read(&first).unwrap();
             before.put(&second, successor);
-            let whole = open(&before.fork(1)).unwrap().restored.entries.len() as u64;
-            assert_eq!(whole, index - 1, "the roll alone changes nothing");
+            let history = [twin_of(&open(&before.fork(1)).unwrap().restored)];
+            assert_eq!(history[0].last_index(), index - 1, "the roll alone changes nothing");
             let written = unsealed.chunks(SECTOR).rposition(|sector| sector != [0; SECTOR]);
             let mut lost = unsealed.clone();
             lost[written.unwrap() * SECTOR..].fill(0);
             before.put(&first, lost);
-            refused(&before, "a sector lost between successor and seal");
+            let verdict = judge(&before, &history, "a sector lost between successor and seal");
+            assert_eq!(verdict, Verdict::Limping);
         }
     }
 }
@@ -214,39 +267,40 @@ fn an_older_copy_of_a_sealed_segment_does_not_pass() {
     for index in 1..=40 {
         log.append(&[Write::detached(None, None, vec![command(index, 1, 900)])]).unwrap();
         log.sync().unwrap();
-        if index == 8 {
+        if index == 3 {
             let name = segments(&disk)[0].clone();
             older = Some((name.clone(), disk.read(&name).unwrap()));
         }
     }
     log.close().unwrap();
+    let history = [twin_of(&open(&disk.fork(0)).unwrap().restored)];
     let (name, bytes) = older.unwrap();
     assert_eq!(segments(&disk)[0], name);
     disk.put(&name, bytes);
-    refused(&disk, "an older copy");
+    assert_eq!(judge(&disk, &history, "an older copy"), Verdict::Limping);
 }
 
 #[test]
 fn segments_cut_short_or_made_longer_are_harmless_or_refused() {
-    let (disk, twin) = directory(10, 24, true);
+    let (disk, history) = directory(10, 24, true);
     for name in segments(&disk) {
         let bytes = disk.read(&name).unwrap();
         for length in (0..bytes.len()).step_by(256) {
             let copy = disk.fork(0);
             copy.put(&name, bytes[..length].to_vec());
-            same_or_refused(&copy, &twin, &format!("{name} cut to {length}"));
+            judge(&copy, &history, &format!("{name} cut to {length}"));
         }
         for (more, fill) in [(4096, 0), (4096, 1), (100, 0)] {
             let copy = disk.fork(0);
             copy.put(&name, [bytes.clone(), vec![fill; more]].concat());
-            same_or_refused(&copy, &twin, &format!("{name} with {more} more bytes of {fill}"));
+            judge(&copy, &history, &format!("{name} with {more} more bytes of {fill}"));
         }
     }
 }
 
 #[test]
 fn one_damaged_copy_of_the_identity_is_repaired() {
-    let (disk, twin) = directory(11, 10, true);
+    let (disk, history) = directory(11, 10, true);
     let intact = disk.read("IDENTITY").unwrap();
     for half in [0, 4096] {
         let mut damaged = intact.clone();
@@ -254,7 +308,7 @@ fn one_damaged_copy_of_the_identity_is_repaired() {
         disk.put("IDENTITY", damaged);
         let opened = open(&disk).unwrap();
         assert!(opened.report.identity_repaired);
-        assert_eq!(twin_of(&opened.restored), twin);
+        assert_eq!(Some(&twin_of(&opened.restored)), history.last());
         assert_eq!(disk.read("IDENTITY").unwrap(), intact);
     }
     disk.put("IDENTITY", vec![0; 8192]);
@@ -263,16 +317,49 @@ fn one_damaged_copy_of_the_identity_is_repaired() {
 
 #[test]
 fn the_message_says_where_what_and_what_to_do() {
-    let (disk, _) = directory(12, 40, true);
-    let name = segments(&disk)[0].clone();
-    let mut bytes = disk.read(&name).unwrap();
-    // Behind the header and the empty batch of the start.
-    bytes[4096 + SECTOR + 400] ^= 1;
-    disk.put(&name, bytes);
-    let message = open(&disk).err().unwrap().to_string();
-    for part in [&*name, "offset 4608", "1@3", "durable", "keep a copy of the directory"] {
-        assert!(message.contains(part), "{part:?} is not in: {message}");
-    }
+    let damaged = |members: &[u64], all_of_it: bool| {
+        let disk = SimDisk::new(12);
+        let config = WalConfig { membership: support::members(members), ..config() };
+        let open = |accept_data_loss| {
+            let config = WalConfig { accept_data_loss, ..config.clone() };
+            Log::open(Arc::new(disk.for_this_life()), &config)
+        };
+        let mut log = open(false).unwrap().log;
+        let entries = vec![command(1, 3, 600)];
+        let vote = HardState { term: Term(3), voted_for: Some(node(1)) };
+        log.append(&[Write::detached(Some(vote), None, entries)]).unwrap();
+        log.sync().unwrap();
+        log.close().unwrap();
+        disk.restart();
+        let name = segments(&disk)[0].clone();
+        let mut bytes = disk.read(&name).unwrap();
+        // Behind the headers and the mark of the start.
+        match all_of_it {
+            false => bytes[HEADERS + SECTOR + 400] ^= 1,
+            true => bytes[HEADERS + SECTOR..][..4 * SECTOR].fill(0xFF),
+        }
+        disk.put(&name, bytes);
+        let error = open(false).map(|opened| opened.report.damage.unwrap().to_string());
+        let accepted = open(true).map(|opened| (opened.restored, disk.names()));
+        (name, error.map_err(|error| error.to_string()), accepted)
+    };
+    let says = |message: &str, parts: &[&str]| {
+        for part in parts {
+            assert!(message.contains(part), "{part:?} is not in: {message}");
+        }
+    };
+    let (name, report, _) = damaged(&[1, 2, 3], false);
+    says(&report.unwrap(), &[&name, "offset 8704", "1@3", "durable"]);
+    let (name, refusal, _) = damaged(&[1, 2, 3], true);
+    says(&refusal.unwrap_err(), &[&name, "vote", "keep a copy of the directory", "new number"]);
+
+    // Nobody else has what a node lost that decides alone.
+    let (name, refusal, accepted) = damaged(&[1], false);
+    says(&refusal.unwrap_err(), &[&name, "1@3", "only voter", "backup", "--accept-data-loss"]);
+    let (restored, names) = accepted.unwrap();
+    assert_eq!((restored.entries.len(), restored.hard_state.term), (0, Term(3)));
+    assert_eq!(restored.lost, LogPosition::ZERO, "it may lead: there is nobody else");
+    assert!(names.contains(&format!("{name}.broken")), "{names:?}");
 }
 
 proptest! {
@@ -301,7 +388,7 @@ proptest! {
         damages in prop::collection::vec(
             (any::<u32>(), any::<u16>(), 1..700_usize, any::<u64>()), 1..4),
     ) {
-        let (disk, twin) = directory(100 + seed, 16, true);
+        let (disk, history) = directory(100 + seed, 16, true);
         let names = disk.names();
         for (file, at, length, content) in damages {
             let name = &names[file as usize % names.len()];
@@ -312,6 +399,6 @@ proptest! {
             bytes[at..end].fill_with(|| content.next() as u8);
             disk.put(name, bytes);
         }
-        same_or_refused(&disk, &twin, "damage");
+        judge(&disk, &history, "damage");
     }
 }

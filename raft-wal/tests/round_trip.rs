@@ -166,26 +166,40 @@ fn writes_that_do_not_continue_the_log_poison_it_and_leave_no_trace() {
 }
 
 #[test]
-fn a_full_disk_is_an_error_and_room_makes_it_good() {
+fn a_full_disk_leaves_room_for_votes_and_goes_on_when_there_is_room_again() {
     let disk = SimDisk::new(5);
     let mut log = open(&disk).unwrap().log;
     disk.inject(Fault::Full, 0);
     let mut written = 0;
-    let error = loop {
-        let write = Write::detached(None, None, vec![command(written + 1, 1, 900)]);
-        if let Some(job) = log.spare_wanted() {
-            assert!(job.run().is_err(), "no room for a spare");
-        }
-        match log.append(&[write]).and_then(|()| log.sync()) {
-            Ok(()) => written += 1,
-            Err(error) => break error,
-        }
+    let append = |log: &mut Log, index| {
+        let write = Write::detached(None, None, vec![command(index, 1, 900)]);
+        log.append(&[write]).and_then(|()| log.sync())
     };
-    assert!(matches!(error, WalError::Disk { .. }), "{error}");
-    assert!(written > 3, "the current segment had its room already");
+    loop {
+        if let Some(job) = log.spare_wanted() {
+            assert!(job.run().is_err_and(|error| error.is_no_space()), "no room for a spare");
+        }
+        match append(&mut log, written + 1) {
+            Ok(()) => written += 1,
+            Err(error) => break assert!(error.is_no_space(), "{error}"),
+        }
+    }
+    assert!(written > 2, "the current segment had its room already");
     assert!(!disk.names().iter().any(|name| name.ends_with(".tmp")), "{:?}", disk.names());
+    let vote = |term| HardState { term: Term(term), voted_for: Some(node(2)) };
+    for term in 1..=4 {
+        log.append(&[Write::detached(Some(vote(term)), None, Vec::new())]).unwrap();
+        log.sync().unwrap();
+    }
+    let error = log.append(&[Write::detached(Some(vote(9)), None, Vec::new())]).unwrap_err();
+    assert!(error.is_no_space(), "{error}");
+    assert!(append(&mut log, written + 1).unwrap_err().is_no_space());
+    disk.make_room();
+    append(&mut log, written + 1).unwrap();
     disk.crash();
-    assert_eq!(open(&disk).unwrap().restored.entries.len() as u64, written);
+    let restored = open(&disk).unwrap().restored;
+    assert_eq!(restored.entries.len() as u64, written + 1);
+    assert_eq!(restored.hard_state, vote(4));
 }
 
 #[test]

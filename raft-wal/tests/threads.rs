@@ -65,7 +65,7 @@ fn what_waits_shares_a_sync_and_is_acknowledged_in_order() {
     for receipt in expected {
         match completions.recv_timeout(PATIENCE).unwrap() {
             Completion::Durable(acknowledged) => assert_eq!(acknowledged, receipt),
-            Completion::Failed(error) => panic!("{error}"),
+            other => panic!("{other:?}"),
         }
     }
     assert_eq!(wal.backlog_bytes(), 0);
@@ -116,6 +116,7 @@ fn a_failure_is_told_once_and_nothing_after_it() {
             match completions.recv_timeout(PATIENCE).unwrap() {
                 Completion::Durable(_) => {}
                 Completion::Failed(error) => break error,
+                other @ Completion::Damaged(_) => panic!("{other:?}"),
             }
         };
         assert!(matches!(error, WalError::Disk { .. }), "seed {seed}: {error}");

@@ -1,19 +1,21 @@
 //! A batch: what one write puts on disk and one sync makes durable.
 //!
-//! A 64-byte header in the clear, then scrambled: the records and padding to whole sectors; at the
-//! very end, in the clear again, a trailer with the chain value, which is also the checksum of it
-//! all.
+//! A header in the clear, then scrambled: the records and padding to whole sectors; at the very end,
+//! in the clear again, a trailer with the chain value, which is also the checksum of it all.
+//!
+//! Header and trailer both tell the [`Outcome`], each under a checksum of its own: whatever happens to
+//! the records, the vote and how far the log went are known as long as one of the two is readable.
 
 use bytes::Bytes;
-use raft_core::{Entry, GroupId, HardState, LogIndex};
+use raft_core::{Entry, GroupId, HardState, LogBase, LogIndex, LogPosition, NodeId, Term};
 
 use super::record::{self, Place, Record};
 use super::{SECTOR_BYTES, put_u32, put_u64, round_up, scramble, seed, u32_at, u64_at};
 
 /// The fixed part of every batch.
-pub(crate) const BATCH_HEADER_BYTES: usize = 64;
+pub(crate) const BATCH_HEADER_BYTES: usize = 96;
 /// The last bytes of every batch.
-pub(crate) const TRAILER_BYTES: usize = 8;
+pub(crate) const TRAILER_BYTES: usize = 56;
 
 const BATCH_MAGIC: u32 = u32::from_le_bytes(*b"BTCH");
 const TRAILER_MAGIC: u32 = u32::from_le_bytes(*b"DONE");
@@ -28,10 +30,43 @@ const AT_DURABLE_OFFSET: usize = 32;
 const AT_BODY_BYTES: usize = 40;
 const AT_PREVIOUS_CHAIN: usize = 44;
 const AT_SEGMENT: usize = 48;
+const AT_OUTCOME: usize = 56;
+
+const AT_TRAILER_SEQUENCE: usize = 8;
+const AT_TRAILER_OUTCOME: usize = 16;
+const AT_TRAILER_CHAIN: usize = TRAILER_BYTES - 4;
 
 /// Bytes of a batch whose records take this many.
 pub(crate) const fn batch_bytes(records: u64) -> u64 {
     round_up((BATCH_HEADER_BYTES + TRAILER_BYTES) as u64 + records, SECTOR_BYTES)
+}
+
+/// What a batch leaves behind: the vote, and how far the log goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// The vote as of the end of the batch.
+    pub(crate) hard_state: HardState,
+    /// The last entry as of the end of the batch.
+    pub(crate) last: LogPosition,
+}
+
+impl Outcome {
+    fn put(&self, bytes: &mut [u8], at: usize) {
+        put_u64(bytes, at, self.hard_state.term.0);
+        put_u64(bytes, at + 8, self.hard_state.voted_for.map_or(0, NodeId::get));
+        put_u64(bytes, at + 16, self.last.index.0);
+        put_u64(bytes, at + 24, self.last.term.0);
+    }
+
+    fn read(bytes: &[u8], at: usize) -> Self {
+        Self {
+            hard_state: HardState {
+                term: Term(u64_at(bytes, at)),
+                voted_for: NodeId::new(u64_at(bytes, at + 8)),
+            },
+            last: LogPosition::new(Term(u64_at(bytes, at + 24)), LogIndex(u64_at(bytes, at + 16))),
+        }
+    }
 }
 
 /// Where a batch stands, and what stands before it.
@@ -103,8 +138,20 @@ impl<'b> Encoder<'b> {
         record::put_seal(out, place, offset, group, next);
     }
 
+    pub(crate) fn reset(&mut self, group: GroupId, base: &LogBase) {
+        let (out, place, offset) = self.next_record();
+        record::put_reset(out, place, offset, group, base);
+    }
+
+    pub(crate) fn compacted(&mut self, group: GroupId, base: &LogBase) {
+        let (out, place, offset) = self.next_record();
+        record::put_compacted(out, place, offset, group, base);
+    }
+
     pub(crate) fn record(&mut self, group: GroupId, record: &Record) {
         match record {
+            Record::Reset(base) => self.reset(group, base),
+            Record::Compacted(base) => self.compacted(group, base),
             Record::HardState(state) => self.hard_state(group, *state),
             Record::Truncate(from) => self.truncate(group, *from),
             Record::Entry(entry) => self.entry(group, entry),
@@ -112,8 +159,9 @@ impl<'b> Encoder<'b> {
         }
     }
 
-    /// Completes the batch in the buffer; returns the chain value for the next one.
-    pub(crate) fn finish(self) -> u32 {
+    /// Completes the batch in the buffer, which leaves this behind; returns the chain value for the
+    /// next one.
+    pub(crate) fn finish(self, outcome: Outcome) -> u32 {
         let Self { out, frame, records } = self;
         let body = out.len() - BATCH_HEADER_BYTES;
         let end = (out.len() + TRAILER_BYTES).next_multiple_of(SECTOR_BYTES);
@@ -128,11 +176,18 @@ impl<'b> Encoder<'b> {
         put_u32(out, AT_BODY_BYTES, as_u32(body));
         put_u32(out, AT_PREVIOUS_CHAIN, frame.previous_chain);
         put_u64(out, AT_SEGMENT, frame.segment);
+        outcome.put(out, AT_OUTCOME);
         let crc = header_crc(out, frame.salt, frame.offset);
         put_u32(out, AT_CRC, crc);
         let scrambled = BATCH_HEADER_BYTES..end - TRAILER_BYTES;
         scramble(frame.salt, frame.offset + BATCH_HEADER_BYTES as u64, &mut out[scrambled]);
-        put_u32(out, end - TRAILER_BYTES, TRAILER_MAGIC);
+        let start = end - TRAILER_BYTES;
+        let trailer = &mut out[start..];
+        put_u32(trailer, AT_MAGIC, TRAILER_MAGIC);
+        put_u64(trailer, AT_TRAILER_SEQUENCE, frame.sequence);
+        outcome.put(trailer, AT_TRAILER_OUTCOME);
+        let crc = trailer_crc(trailer, frame.salt, frame.offset + start as u64);
+        put_u32(trailer, AT_CRC, crc);
         let chain = crc32c::crc32c_append(frame.seed(), &out[..end - 4]);
         put_u32(out, end - 4, chain);
         chain
@@ -145,6 +200,23 @@ fn header_crc(header: &[u8], salt: u64, offset: u64) -> u32 {
     crc32c::crc32c_append(seed(salt, offset, 0), &header[AT_LENGTH..BATCH_HEADER_BYTES])
 }
 
+/// The trailer's own checksum, so that it counts even if nothing else of the batch does.
+fn trailer_crc(trailer: &[u8], salt: u64, offset: u64) -> u32 {
+    let outcome = &trailer[AT_TRAILER_SEQUENCE..AT_TRAILER_CHAIN];
+    crc32c::crc32c_append(seed(salt, offset, 0), outcome)
+}
+
+/// The number and the outcome of the batch whose trailer these bytes, which lie at `offset` of the
+/// segment, are, if they are one.
+pub(crate) fn read_trailer(trailer: &[u8], salt: u64, offset: u64) -> Option<(u64, Outcome)> {
+    let is_trailer = trailer.len() == TRAILER_BYTES
+        && u32_at(trailer, AT_MAGIC) == TRAILER_MAGIC
+        && u32_at(trailer, AT_CRC) == trailer_crc(trailer, salt, offset);
+    is_trailer.then(|| {
+        (u64_at(trailer, AT_TRAILER_SEQUENCE), Outcome::read(trailer, AT_TRAILER_OUTCOME))
+    })
+}
+
 /// A batch header with a valid checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchHeader {
@@ -152,6 +224,7 @@ pub(crate) struct BatchHeader {
     /// Bytes from the header's first to the trailer's last.
     pub(crate) length: u64,
     pub(crate) records: u32,
+    pub(crate) outcome: Outcome,
     body: u64,
 }
 
@@ -175,6 +248,7 @@ impl BatchHeader {
             },
             length: u64::from(u32_at(header, AT_LENGTH)),
             records: u32_at(header, AT_RECORDS),
+            outcome: Outcome::read(header, AT_OUTCOME),
             body: u64::from(u32_at(header, AT_BODY_BYTES)),
         })
     }
@@ -186,10 +260,9 @@ impl BatchHeader {
 
     /// The chain value of the batch, if `bytes`, all of it, is what was written.
     pub(crate) fn verify(&self, bytes: &[u8]) -> Option<u32> {
-        let end = bytes.len().checked_sub(TRAILER_BYTES)?;
-        let chain = crc32c::crc32c_append(self.frame.seed(), &bytes[..end + 4]);
-        let valid = u32_at(bytes, end) == TRAILER_MAGIC && u32_at(bytes, end + 4) == chain;
-        valid.then_some(chain)
+        let end = bytes.len().checked_sub(4)?;
+        let chain = crc32c::crc32c_append(self.frame.seed(), &bytes[..end]);
+        (u32_at(bytes, end) == chain).then_some(chain)
     }
 
     /// The records, with their groups. Command payloads share one buffer with the others of the

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use raft_core::{
-    Entry, GroupId, HardState, LogIndex, Membership, NodeId, Payload, Term, Timestamp,
+    Entry, GroupId, HardState, LogBase, LogIndex, LogPosition, Membership, NodeId, Payload, Term,
+    Timestamp,
 };
 
 use super::{put_u32, put_u64, round_up, seed, u32_at, u64_at};
@@ -16,6 +17,8 @@ const KIND_NOOP: u8 = 3;
 const KIND_COMMAND: u8 = 4;
 const KIND_MEMBERSHIP: u8 = 5;
 const KIND_SEAL: u8 = 6;
+const KIND_RESET: u8 = 7;
+const KIND_COMPACTED: u8 = 8;
 
 const AT_KIND: usize = 0;
 const AT_PAYLOAD_BYTES: usize = 4;
@@ -37,6 +40,10 @@ pub(crate) enum Record {
     Entry(Entry),
     /// Nothing follows in this segment; the segment with this number does, and is durable.
     Seal(u64),
+    /// A snapshot took the place of the whole log, which goes on behind this.
+    Reset(LogBase),
+    /// The log up to here is not needed any more, once there are snapshots enough.
+    Compacted(LogBase),
 }
 
 /// Bytes of a record with a payload of this length.
@@ -55,8 +62,14 @@ impl Record {
             Self::HardState(_) | Self::Seal(_) => record_bytes(8),
             Self::Truncate(_) => record_bytes(0),
             Self::Entry(entry) => entry_bytes(entry),
+            Self::Reset(base) | Self::Compacted(base) => base_bytes(base),
         }
     }
+}
+
+/// Bytes that a record of a base takes in a batch.
+pub(crate) fn base_bytes(base: &LogBase) -> u64 {
+    record_bytes(8 + membership_bytes(&base.membership) as u64)
 }
 
 /// Bytes that an entry takes in a batch.
@@ -128,6 +141,42 @@ pub(crate) fn put_entry(
             put(out, place, offset, group, &fields(KIND_MEMBERSHIP), &encoded);
         }
     }
+}
+
+/// Appends the fact that a snapshot took the place of the log.
+pub(crate) fn put_reset(
+    out: &mut Vec<u8>,
+    place: Place,
+    offset: u64,
+    group: GroupId,
+    base: &LogBase,
+) {
+    put_base(out, place, offset, group, (KIND_RESET, base));
+}
+
+/// Appends the fact that the log up to a base is not needed any more.
+pub(crate) fn put_compacted(
+    out: &mut Vec<u8>,
+    place: Place,
+    offset: u64,
+    group: GroupId,
+    base: &LogBase,
+) {
+    put_base(out, place, offset, group, (KIND_COMPACTED, base));
+}
+
+fn put_base(
+    out: &mut Vec<u8>,
+    place: Place,
+    offset: u64,
+    group: GroupId,
+    (kind, base): (u8, &LogBase),
+) {
+    let LogBase { position, timestamp, membership, membership_index } = base;
+    let fields = Fields { kind, index: position.index, term: position.term, timestamp: *timestamp };
+    let mut payload = membership_index.0.to_le_bytes().to_vec();
+    payload.extend_from_slice(&encode_membership(membership));
+    put(out, place, offset, group, &fields, &payload);
 }
 
 /// Appends a seal.
@@ -213,6 +262,12 @@ fn interpret(header: &[u8], payload: Bytes) -> Option<Record> {
     let term = Term(u64_at(header, AT_TERM));
     let timestamp = Timestamp(u64_at(header, AT_TIMESTAMP));
     let entry = |payload| Record::Entry(Entry { index, term, timestamp, payload });
+    let base = |payload: &Bytes| {
+        let position = LogPosition::new(term, index);
+        let membership_index = LogIndex(u64_at(payload.get(..8)?, 0));
+        let membership = decode_membership(&payload[8..])?;
+        Some(LogBase { position, timestamp, membership, membership_index })
+    };
     match header[AT_KIND] {
         KIND_HARD_STATE if payload.len() == 8 => {
             let voted_for = NodeId::new(u64_at(&payload, 0));
@@ -223,6 +278,8 @@ fn interpret(header: &[u8], payload: Bytes) -> Option<Record> {
         KIND_COMMAND => Some(entry(Payload::Command(payload))),
         KIND_MEMBERSHIP => Some(entry(Payload::Membership(decode_membership(&payload)?))),
         KIND_SEAL if payload.len() == 8 => Some(Record::Seal(u64_at(&payload, 0))),
+        KIND_RESET => Some(Record::Reset(base(&payload)?)),
+        KIND_COMPACTED => Some(Record::Compacted(base(&payload)?)),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@
 
 use raft_core::GroupId;
 
-use super::batch::{BATCH_HEADER_BYTES, BatchHeader};
+use super::batch::{BATCH_HEADER_BYTES, BatchHeader, Outcome, TRAILER_BYTES, read_trailer};
 use super::record::Record;
 use super::{SECTOR_BYTES, is_unwritten};
 
@@ -134,6 +134,35 @@ impl<'a> Walker<'a> {
         End::Damaged { what }
     }
 
+    /// What the last batch of the segment left behind, if that can still be told although the batch
+    /// here is damaged: from the header or the trailer of the last one, and only if nothing behind
+    /// them could be another whose both are gone.
+    pub(crate) fn surviving_outcome(&self) -> Option<Outcome> {
+        let mut last: Option<(u64, Outcome)> = None;
+        let mut told = self.at;
+        for (n, sector) in self.bytes[self.at..].chunks_exact(SECTOR_BYTES).enumerate() {
+            let at = self.at + n * SECTOR_BYTES;
+            let header = BatchHeader::read(sector, self.salt, self.segment, at as u64);
+            let header = header.and_then(|header| {
+                let end = at.checked_add(usize::try_from(header.length).ok()?)?;
+                let fits = header.is_sound() && end <= self.bytes.len();
+                fits.then_some((header.frame.sequence, header.outcome, end))
+            });
+            let end = at + SECTOR_BYTES;
+            let start = end - TRAILER_BYTES;
+            let trailer = read_trailer(&self.bytes[start..end], self.salt, start as u64);
+            let trailer = trailer.map(|(sequence, outcome)| (sequence, outcome, end));
+            for (sequence, outcome, end) in header.into_iter().chain(trailer) {
+                told = told.max(end);
+                if last.is_none_or(|(known, _)| known <= sequence) {
+                    last = Some((sequence, outcome));
+                }
+            }
+        }
+        let (_, outcome) = last?;
+        is_unwritten(&self.bytes[told..]).then_some(outcome)
+    }
+
     /// Looks behind the next `skip` bytes for a batch written when what stands here was durable.
     fn proof_of_durability(&self, skip: usize) -> Option<String> {
         let mut at = self.at + skip;
@@ -161,7 +190,7 @@ fn damaged(what: &str) -> Step {
 
 #[cfg(test)]
 mod tests {
-    use raft_core::{HardState, LogIndex, Term};
+    use raft_core::{HardState, LogIndex, LogPosition, Term};
 
     use super::super::batch::{Encoder, Frame};
     use super::*;
@@ -190,11 +219,15 @@ mod tests {
                 encoder.hard_state(GroupId(0), HardState { term, voted_for: None });
                 encoder.truncate(GroupId(0), LogIndex(n));
             }
-            chain = encoder.finish();
+            chain = encoder.finish(outcome(sequence as u64));
             bytes[at..at + out.len()].copy_from_slice(&out);
             at += out.len();
         }
         bytes
+    }
+
+    fn outcome(sequence: u64) -> Outcome {
+        Outcome { last: LogPosition::new(Term(1), LogIndex(sequence)), ..Outcome::default() }
     }
 
     fn walk(bytes: &[u8]) -> (usize, u64, End) {
@@ -258,6 +291,30 @@ mod tests {
             let (_, _, end) = walk(&bytes);
             assert!(matches!(end, End::Damaged { .. }), "{at}: {end:?}");
         }
+    }
+
+    /// Whatever single place is damaged, the outcome of the last batch is known: header and trailer
+    /// would have to go both. Only the last batch of a single sector can lose both in one sector.
+    #[test]
+    fn the_last_outcome_survives_damage_to_either_of_its_copies() {
+        let survivor = |bytes: &[u8]| {
+            let mut walker = Walker::new(bytes, SALT, 1, START, 9);
+            while matches!(walker.step(), Step::Batch(_)) {}
+            walker.surviving_outcome()
+        };
+        let whole = segment(|own| own);
+        for at in START..START + 6 * SECTOR_BYTES {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 4;
+            assert_eq!(survivor(&bytes), Some(outcome(2)), "{at}");
+        }
+        let mut bytes = whole.clone();
+        bytes[START + 5 * SECTOR_BYTES..][..SECTOR_BYTES].fill(0xA5);
+        assert_eq!(survivor(&bytes), None, "the last batch is gone, and was written");
+        let mut bytes = whole;
+        bytes[START + 5 * SECTOR_BYTES..][..SECTOR_BYTES].fill(0);
+        bytes[START + SECTOR_BYTES + 7] ^= 1;
+        assert_eq!(survivor(&bytes), Some(outcome(1)), "the last batch never arrived");
     }
 
     #[test]

@@ -1,0 +1,554 @@
+//! What an opening finds and decides, before it changes anything.
+//!
+//! The segments form *runs*: each continues the one before it without a fault. If the last run reaches
+//! the end of the log, and back to the beginning or to a snapshot, everything is there, whatever happened
+//! to what lies before it. Otherwise something that was durable is lost, and the node can only come back
+//! *limping*: with the vote, with what is still whole, and with a mark of how far its log may have gone.
+
+use std::ops::Range;
+
+use raft_core::{
+    Entry, GroupId, HardState, Incarnation, LogBase, LogIndex, Membership, Payload, Restored,
+    Snapshot,
+};
+
+use crate::config::WalConfig;
+use crate::disk::Disk;
+use crate::error::OpenError;
+use crate::format::batch::Outcome;
+use crate::format::header::{Repairs, SegmentHeader};
+use crate::format::record::Record;
+use crate::identity::Stored;
+use crate::recovery::replay::{Contradiction, Replay, Unsound};
+use crate::recovery::scan::{Scan, segment_files, take_replaced};
+use crate::recovery::{Damage, RecoveryReport};
+use crate::snapshots::{JudgedSnapshot, SnapshotFiles};
+use crate::state::LogState;
+
+/// What has to be written again before anything new.
+pub(crate) struct Tail {
+    /// The header of the segment that the tail is in, with the number for the one that replaces it.
+    pub(crate) header: SegmentHeader,
+    /// What stands behind it, without seals and markers: for each batch what it leaves behind, and its
+    /// records.
+    pub(crate) batches: Vec<(Outcome, Vec<(GroupId, Record)>)>,
+}
+
+/// A segment that is not written to any more.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) name: String,
+    pub(crate) header: SegmentHeader,
+    /// Could the log begin with it? Not if something before it was cut off later.
+    pub(crate) is_beginning: bool,
+}
+
+/// The log that goes on.
+pub(crate) struct Continued {
+    /// The log as of its end.
+    pub(crate) state: LogState,
+    pub(crate) tail: Tail,
+    /// Could the log begin with the tail?
+    pub(crate) tail_is_beginning: bool,
+    /// The segments before the tail, in order.
+    pub(crate) sealed: Vec<Sealed>,
+}
+
+impl Continued {
+    /// One that begins with this header, and holds nothing.
+    fn behind(header: SegmentHeader) -> Self {
+        Self {
+            state: LogState::at_start_of(&header),
+            tail: Tail { header, batches: Vec::new() },
+            tail_is_beginning: true,
+            sealed: Vec::new(),
+        }
+    }
+}
+
+/// What an opening will do.
+pub(crate) struct Plan {
+    pub(crate) restored: Restored,
+    pub(crate) log: Continued,
+    /// Whole snapshots, the newest last.
+    pub(crate) held: Vec<Snapshot>,
+    /// Files that mean nothing any more.
+    pub(crate) obsolete: Vec<String>,
+    /// Damaged files, to be kept aside.
+    pub(crate) broken: Vec<String>,
+    pub(crate) report: RecoveryReport,
+}
+
+/// What was read.
+struct Findings<'a> {
+    config: &'a WalConfig,
+    scans: Vec<Scan>,
+    /// In the order of the scans, without gaps; the last one ends with the last scan.
+    runs: Vec<Range<usize>>,
+    /// What ends each run but the last.
+    breaks: Vec<Damage>,
+    /// What each run amounts to, if anything.
+    replays: Vec<Option<Replay>>,
+    /// Whole snapshots, the newest first.
+    snapshots: Vec<Snapshot>,
+    /// Is the newest snapshot file whole?
+    newest_whole: bool,
+    obsolete: Vec<String>,
+    broken: Vec<String>,
+    report: RecoveryReport,
+}
+
+/// Decides about a directory whose identity is known.
+///
+/// # Errors
+/// If it must not be opened, see [`OpenError`].
+pub(crate) fn plan(
+    disk: &dyn Disk,
+    config: &WalConfig,
+    stored: &Stored,
+    names: &[String],
+) -> Result<Plan, OpenError> {
+    let directory = stored.identity.incarnation;
+    let mut files = segment_files(names)?;
+    if files.is_empty() {
+        return create(config, stored);
+    }
+    let replaced = take_replaced(disk, directory, &mut files)?;
+    let mut report = RecoveryReport::default();
+    let mut scans = Vec::with_capacity(files.len());
+    for file in files {
+        let scan = Scan::read(disk, file, directory)?;
+        report.segments += 1;
+        report.bytes += scan.bytes;
+        report.header_copies_damaged += u64::from(scan.copy_damaged);
+        scans.push(scan);
+    }
+    let mut findings = Findings {
+        config,
+        scans,
+        runs: Vec::new(),
+        breaks: Vec::new(),
+        replays: Vec::new(),
+        snapshots: Vec::new(),
+        newest_whole: true,
+        obsolete: replaced,
+        broken: Vec::new(),
+        report,
+    };
+    findings.judge_snapshots(disk, directory, names)?;
+    findings.find_runs();
+    findings.decide()
+}
+
+/// A log that holds nothing yet.
+fn create(config: &WalConfig, stored: &Stored) -> Result<Plan, OpenError> {
+    if stored.established {
+        let what = "all segments are missing";
+        return Err(OpenError::corrupt("the directory", 0, what));
+    }
+    let base = LogBase::initial(config.membership.clone());
+    let header = SegmentHeader {
+        salt: 0,
+        directory: stored.identity.incarnation,
+        id: 1,
+        file_bytes: 0,
+        first_id: 1,
+        previous: None,
+        hard_state: HardState::default(),
+        base,
+        repairs: Repairs::default(),
+    };
+    Ok(Plan {
+        restored: Restored::empty(config.membership.clone()),
+        log: Continued::behind(header),
+        held: Vec::new(),
+        obsolete: Vec::new(),
+        broken: Vec::new(),
+        report: RecoveryReport { created: true, ..RecoveryReport::default() },
+    })
+}
+
+impl Findings<'_> {
+    /// Reads the snapshots from the newest on, until two are whole.
+    fn judge_snapshots(
+        &mut self,
+        disk: &dyn Disk,
+        directory: u128,
+        names: &[String],
+    ) -> Result<(), OpenError> {
+        let mut files = SnapshotFiles::among(names);
+        let mut first = true;
+        while let Some(JudgedSnapshot { name, content }) = files.next(disk, directory)? {
+            match content {
+                Ok(_) if self.snapshots.len() == 2 => self.obsolete.push(name),
+                Ok(snapshot) => self.snapshots.push(snapshot),
+                Err(what) => {
+                    tracing::error!(file = name, what, "a snapshot is damaged");
+                    self.newest_whole &= !first;
+                    self.report.snapshots_damaged += 1;
+                    self.broken.push(name);
+                }
+            }
+            first = false;
+        }
+        Ok(())
+    }
+
+    /// Splits the segments into runs. A batch that contradicts what stands before it is a fault like
+    /// any other, and makes the runs be looked for anew.
+    fn find_runs(&mut self) {
+        loop {
+            self.split();
+            let Err((start, Contradiction { segment, batch, what })) = self.replay() else { return };
+            let scan = &mut self.scans[start + segment];
+            match batch {
+                None => {
+                    scan.set_fault(0, what);
+                    scan.header = None;
+                    scan.batches.clear();
+                }
+                Some(batch) => {
+                    let offset = scan.batches[batch].offset;
+                    scan.batches.truncate(batch);
+                    scan.set_fault(offset, what);
+                }
+            }
+            scan.surviving = None;
+        }
+    }
+
+    /// Replays all runs, up to a contradiction in the one that begins at a scan. What a run cannot
+    /// begin with is left out of it.
+    fn replay(&mut self) -> Result<(), (usize, Contradiction)> {
+        self.replays.clear();
+        for run in &mut self.runs {
+            let replay = loop {
+                match Replay::of(&self.scans[run.clone()]) {
+                    Ok(replay) => break replay,
+                    Err(Unsound::NoBeginning) => run.start += 1,
+                    Err(Unsound::Contradiction(found)) => return Err((run.start, found)),
+                }
+            };
+            self.replays.push(replay);
+        }
+        Ok(())
+    }
+
+    fn split(&mut self) {
+        self.runs.clear();
+        self.breaks.clear();
+        let mut start = 0;
+        let last = self.scans.len() - 1;
+        for here in 1..=last {
+            let [previous, scan] = [&self.scans[here - 1], &self.scans[here]];
+            if let Some(damage) = scan.break_behind(previous, here == last) {
+                self.runs.push(start..here);
+                self.breaks.push(damage);
+                start = here;
+            }
+        }
+        self.runs.push(start..last + 1);
+    }
+
+    fn decide(mut self) -> Result<Plan, OpenError> {
+        self.report.torn_bytes = self.scans.iter().map(|scan| scan.torn_bytes).sum();
+        let run = self.runs.last().cloned().unwrap_or_default();
+        let end = self.end_of_log()?;
+        let whole = self.scans.last().is_some_and(|scan| scan.fault.is_none());
+        if let Some(Some(replay)) = self.replays.last().filter(|_| whole) {
+            match self.covering(replay) {
+                Covering::Whole => return self.go_on(run, None),
+                Covering::By(n) => {
+                    let snapshot = self.snapshots[n].clone();
+                    return self.go_on(run, Some(snapshot));
+                }
+                Covering::Instead => {
+                    let snapshot = self.snapshots[0].clone();
+                    let repairs = replay.state.repairs();
+                    let group = replay.state.group();
+                    return Ok(self.begin_behind(snapshot, end.hard_state, repairs, group));
+                }
+                Covering::Nothing => {}
+            }
+        }
+        self.repair(end)
+    }
+
+    /// The vote, and how far the log went. They are all that a node must know to come back.
+    fn end_of_log(&self) -> Result<Outcome, OpenError> {
+        let last = self.scans.last().unwrap_or_else(|| unreachable!("there are segments"));
+        let lost = |damage: &Damage| {
+            let Damage { file, offset, what } = damage;
+            let what = format!("{what}; with it this node's last vote may be lost");
+            OpenError::corrupt(file, *offset, what)
+        };
+        match &last.fault {
+            Some(damage) => last.surviving.ok_or_else(|| lost(damage)),
+            None => {
+                if let Some(next) = last.sealed_for {
+                    let what = format!("segment {next}, which follows it, is missing");
+                    let (file, offset) = (last.file.name.clone(), last.link.end);
+                    return Err(lost(&Damage { file, offset, what }));
+                }
+                Ok(last.outcome())
+            }
+        }
+    }
+
+    /// What makes a log that reaches to its end complete?
+    fn covering(&self, replay: &Replay) -> Covering {
+        let base = replay.base.position.index;
+        for (n, snapshot) in self.snapshots.iter().enumerate() {
+            if replay.contains(snapshot.base.position) {
+                return Covering::By(n);
+            }
+            // It was installed in place of the log, or cut before the log was durable; what the log
+            // holds besides was never committed.
+            if n == 0 && self.newest_whole && snapshot.index() > base {
+                return Covering::Instead;
+            }
+        }
+        if base == LogIndex(0) { Covering::Whole } else { Covering::Nothing }
+    }
+
+    /// Everything is there: goes on behind the last run.
+    fn go_on(
+        mut self,
+        run: Range<usize>,
+        snapshot: Option<Snapshot>,
+    ) -> Result<Plan, OpenError> {
+        let replay = self.replays.pop().flatten();
+        let replay = replay.unwrap_or_else(|| unreachable!("the last run was judged by it"));
+        self.finish(run, replay, snapshot, None)
+    }
+
+    /// Nothing of the segments is needed: the log begins anew behind a snapshot.
+    fn begin_behind(
+        mut self,
+        snapshot: Snapshot,
+        hard_state: HardState,
+        repairs: Repairs,
+        group: GroupId,
+    ) -> Plan {
+        let header = self.new_header(snapshot.base.clone(), hard_state, repairs);
+        let mut log = Continued::behind(header);
+        log.state.join(group);
+        let restored = Restored {
+            hard_state,
+            incarnation: repairs.incarnation,
+            lost: repairs.lost,
+            base: snapshot.base.clone(),
+            entries: Vec::new(),
+            snapshot: Some(snapshot),
+        };
+        self.mark_dropped(&(0..0));
+        Plan {
+            restored,
+            log,
+            held: self.snapshots.into_iter().rev().collect(),
+            obsolete: self.obsolete,
+            broken: self.broken,
+            report: self.report,
+        }
+    }
+
+    /// The header of a segment that takes the place of all that are there.
+    fn new_header(&self, base: LogBase, hard_state: HardState, repairs: Repairs) -> SegmentHeader {
+        let directory = self.scans.iter().find_map(|scan| scan.header.as_ref());
+        SegmentHeader {
+            salt: 0,
+            directory: directory.map_or(0, |header| header.directory),
+            id: self.next_id(),
+            file_bytes: 0,
+            first_id: self.scans.iter().map(Scan::first_id).min().unwrap_or(1),
+            previous: None,
+            hard_state,
+            base,
+            repairs,
+        }
+    }
+
+    fn next_id(&self) -> u64 {
+        // Drawn one by one from 1: the end is never reached.
+        self.scans.last().map_or(1, |scan| scan.file.id.saturating_add(1))
+    }
+
+    /// Segments outside of `kept` go; the damaged ones are kept aside.
+    fn mark_dropped(&mut self, kept: &Range<usize>) {
+        for (n, scan) in self.scans.iter().enumerate() {
+            if kept.contains(&n) {
+                continue;
+            }
+            let list = if scan.fault.is_some() { &mut self.broken } else { &mut self.obsolete };
+            list.push(scan.file.name.clone());
+        }
+    }
+
+    /// Something that was durable is lost. The node comes back limping with what is whole, if others
+    /// have the rest.
+    fn repair(mut self, end: Outcome) -> Result<Plan, OpenError> {
+        let snapshot = self.snapshots.first().cloned();
+        let usable = |replay: &Replay| match &snapshot {
+            Some(snapshot) => replay.contains(snapshot.base.position),
+            None => replay.base.position.index == LogIndex(0),
+        };
+        let replays = std::mem::take(&mut self.replays);
+        let mut runs = self.runs.iter().cloned().zip(replays).rev();
+        let prefix = runs.find_map(|(run, replay)| Some((run, replay.filter(usable)?)));
+        drop(runs);
+        let damage = self.damage(prefix.as_ref().map(|(run, _)| run));
+        let before = self.last_header().map(|header| header.repairs).unwrap_or_default();
+        let nothing_lost =
+            prefix.as_ref().is_some_and(|(_, replay)| replay.state.last() == end.last);
+        let mut repairs = before;
+        if !nothing_lost {
+            let sole = self.is_sole_voter();
+            if sole && !self.config.accept_data_loss {
+                return Err(OpenError::nobody_to_ask(&damage.file, damage.offset, damage.what));
+            }
+            repairs.incarnation = Incarnation(before.incarnation.0.saturating_add(1));
+            if !sole {
+                repairs.lost = before.lost.max(end.last);
+            }
+        }
+        self.report.limping = !nothing_lost;
+        self.report.damage = Some(damage);
+        Ok(match (prefix, snapshot) {
+            (Some((run, replay)), snapshot) => {
+                self.finish(run, replay, snapshot, Some((end, repairs)))?
+            }
+            (None, Some(snapshot)) => {
+                self.begin_behind(snapshot, end.hard_state, repairs, GroupId::default())
+            }
+            (None, None) => {
+                let base = LogBase::initial(self.config.membership.clone());
+                let nothing = Snapshot { base, length: 0, digest: 0 };
+                let group = GroupId::default();
+                let mut plan = self.begin_behind(nothing, end.hard_state, repairs, group);
+                plan.restored.snapshot = None;
+                plan
+            }
+        })
+    }
+
+    /// The damage that ends what is kept, for the message.
+    fn damage(&self, prefix: Option<&Range<usize>>) -> Damage {
+        let last = self.scans.last();
+        let run = prefix.and_then(|prefix| self.runs.iter().position(|run| run == prefix));
+        let at_end = || last.and_then(|scan| scan.fault.clone());
+        let missing = || Damage {
+            file: self.scans.first().map(|scan| scan.file.name.clone()).unwrap_or_default(),
+            offset: 0,
+            what: "the segments before it are missing, and no whole snapshot stands for them"
+                .to_owned(),
+        };
+        match run {
+            Some(run) => self.breaks.get(run).cloned().or_else(at_end),
+            None => self.breaks.last().cloned().or_else(at_end),
+        }
+        .unwrap_or_else(missing)
+    }
+
+    fn last_header(&self) -> Option<&SegmentHeader> {
+        self.scans.last().and_then(|scan| scan.header.as_ref())
+    }
+
+    /// Is there nobody else who could have what is lost here?
+    fn is_sole_voter(&self) -> bool {
+        let mut membership = match self.last_header() {
+            Some(header) => header.base.membership.clone(),
+            None => self.config.membership.clone(),
+        };
+        let batches = self.scans.last().map_or(&[][..], |scan| &scan.batches);
+        for (_, record) in batches.iter().flat_map(|batch| &batch.records) {
+            match record {
+                Record::Entry(Entry { payload: Payload::Membership(new), .. }) => {
+                    membership = new.clone();
+                }
+                Record::Reset(base) => membership = base.membership.clone(),
+                _ => {}
+            }
+        }
+        is_sole_voter(&membership, self.config)
+    }
+
+    /// The plan that keeps a run, and writes its last segment again. After damage it also writes down
+    /// how the log had ended.
+    fn finish(
+        mut self,
+        run: Range<usize>,
+        replay: Replay,
+        snapshot: Option<Snapshot>,
+        repaired: Option<(Outcome, Repairs)>,
+    ) -> Result<Plan, OpenError> {
+        let id = self.next_id();
+        // A successor that holds nothing was being prepared when the last run ended. Whether the
+        // seal before it ever became durable is unknown: the tail is the one before.
+        let untouched = self.scans[run.end - 1].untouched;
+        let tail = if untouched && run.len() > 1 { run.end - 2 } else { run.end - 1 };
+        let first = tail.min(run.start + replay.reset_in.unwrap_or_default());
+        self.mark_dropped(&(first..tail));
+        let mut state = replay.state.clone();
+        let scan = &mut self.scans[tail];
+        let batches = std::mem::take(&mut scan.batches);
+        let batches = batches.into_iter().map(|batch| (batch.outcome, batch.records));
+        let mut batches: Vec<_> = batches.collect();
+        let header = scan.header.clone();
+        let mut header = header.unwrap_or_else(|| unreachable!("a run has headers"));
+        header.id = id;
+        if let Some((end, repairs)) = repaired {
+            header.repairs = repairs;
+            state.set_repairs(repairs);
+            if state.hard_state() != end.hard_state {
+                let (group, record) = (state.group(), Record::HardState(end.hard_state));
+                state.apply_record(group, &record).map_err(|what| {
+                    OpenError::corrupt(&scan.file.name, 0, format!("behind the damage {what}"))
+                })?;
+                batches.push((state.outcome(), vec![(group, record)]));
+            }
+        }
+        let repairs = header.repairs;
+        let goes_up_to = snapshot.as_ref().map_or(LogIndex(0), Snapshot::index);
+        let hard_state = state.hard_state();
+        let beginnings = &replay.beginnings;
+        let is_beginning = |scan: usize| beginnings.get(scan - run.start) == Some(&true);
+        let tail_is_beginning = is_beginning(tail);
+        let sealed = (first..tail).filter_map(|n| {
+            let (name, header) = (self.scans[n].file.name.clone(), self.scans[n].header.clone()?);
+            Some(Sealed { name, header, is_beginning: is_beginning(n) })
+        });
+        let sealed: Vec<_> = sealed.collect();
+        let (base, entries) = replay.trimmed(goes_up_to);
+        Ok(Plan {
+            restored: Restored {
+                hard_state,
+                incarnation: repairs.incarnation,
+                lost: repairs.lost,
+                base,
+                entries,
+                snapshot,
+            },
+            log: Continued { state, tail: Tail { header, batches }, tail_is_beginning, sealed },
+            held: self.snapshots.into_iter().rev().collect(),
+            obsolete: self.obsolete,
+            broken: self.broken,
+            report: self.report,
+        })
+    }
+}
+
+/// What completes a log whose end is whole.
+enum Covering {
+    /// It begins at its beginning.
+    Whole,
+    /// The snapshot with this number, which lies in it.
+    By(usize),
+    /// The newest snapshot, which takes its place.
+    Instead,
+    /// Something is missing before it.
+    Nothing,
+}
+
+fn is_sole_voter(membership: &Membership, config: &WalConfig) -> bool {
+    membership.outgoing().is_empty() && membership.voters() == [config.node]
+}
