@@ -8,7 +8,7 @@ use raft_core::{
     Consistency, Event, Ignored, Input, Instant as Moment, LogIndex, Node, NodeId, Output,
     ProposeRefusal, RoleKind, Timestamp,
 };
-use raft_wal::{Completion, Wal};
+use raft_wal::{Completion, Repair, Wal};
 use tokio::time::Instant;
 
 use crate::apply::ApplyQueue;
@@ -97,6 +97,8 @@ pub(crate) struct State {
     give_up_at: Option<Moment>,
     /// A node that is stopping hands its leadership over, if it has it.
     handing_over: bool,
+    /// What the log's disk wants to be given again.
+    repair: Repair,
 }
 
 impl State {
@@ -152,6 +154,7 @@ impl Driver {
             match completion {
                 Completion::Durable(receipt) => self.node.step(now, Input::Written(receipt)),
                 Completion::Failed(error) => return Err(Fatal::Disk(error)),
+                Completion::Damaged(repair) => self.state.repair = repair,
             }
         }
         if let Some(index) = applied.take() {
@@ -275,6 +278,11 @@ impl Driver {
         incoming.clear();
         if let Some(write) = write.take() {
             self.wal.submit(write);
+        }
+        if let Repair::Entries { after } = std::mem::take(&mut self.state.repair) {
+            // All that the node has was submitted just now, so this is where the log ends.
+            let entry = |index| self.node.entry(LogIndex(index)).cloned();
+            self.wal.rewrite((after.next().0..).map_while(entry).collect());
         }
         for envelope in messages.drain(..) {
             self.links.send(envelope);

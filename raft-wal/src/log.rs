@@ -13,7 +13,7 @@ use crate::format::header::{Link, SegmentHeader};
 use crate::format::record::{Record, base_bytes, entry_bytes, record_bytes};
 use crate::format::{BLOCK_BYTES, SMALL_BATCH_BYTES, round_up};
 use crate::identity::Identity;
-use crate::recovery::plan::{Continued, Sealed, Tail};
+use crate::recovery::plan::{Continued, Sealed, Tail, TailBatch};
 use crate::recovery::scan::segment_name;
 use crate::recovery::{self, RecoveryReport};
 use crate::scrub::{ScrubJob, Scrubbed, Target};
@@ -134,8 +134,7 @@ impl Log {
     ) -> Result<Self, DiskError> {
         let Continued { state, tail, tail_is_beginning, sealed } = log;
         let mut buffer = Vec::new();
-        let (segment, header) =
-            write_again(&disk, config.segment_bytes, tail, 0, &mut buffer)?;
+        let (segment, header) = write_again(&disk, config.segment_bytes, tail, 0, &mut buffer)?;
         Ok(Self {
             disk,
             segment_bytes: config.segment_bytes,
@@ -488,8 +487,9 @@ impl Log {
 
     /// How many sealed segments could go, if the log up to this index is not needed.
     fn count_not_needed(&self, index: LogIndex) -> usize {
-        let could_begin =
-            |is_beginning, header: &SegmentHeader| is_beginning && header.base.position.index <= index;
+        let could_begin = |is_beginning, header: &SegmentHeader| {
+            is_beginning && header.base.position.index <= index
+        };
         if could_begin(self.is_beginning, &self.header) {
             return self.sealed.len();
         }
@@ -559,7 +559,7 @@ impl Log {
         entries: &[Entry],
         state: &mut LogState,
         group: GroupId,
-    ) -> Result<Vec<(Outcome, Vec<(GroupId, Record)>)>, String> {
+    ) -> Result<Vec<TailBatch>, String> {
         let mut batches = Vec::new();
         let (mut batch, mut bytes) = (Vec::new(), 0);
         if state.hard_state() != self.state.hard_state() {
@@ -578,7 +578,7 @@ impl Log {
             for (group, record) in &records {
                 state.apply_record(*group, record)?;
             }
-            Ok((state.outcome(), records))
+            Ok(TailBatch { outcome: state.outcome(), records })
         };
         batches.into_iter().filter(|records| !records.is_empty()).map(with_outcome).collect()
     }
@@ -602,9 +602,10 @@ impl Log {
 }
 
 /// What a scrub calls for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Repair {
     /// Nothing: there was no damage, or what was damaged is not needed.
+    #[default]
     None,
     /// The snapshot is out of use: another one should be cut.
     Snapshot,
@@ -648,7 +649,7 @@ fn write_again(
 ) -> Result<(Segment, SegmentHeader), DiskError> {
     let Tail { mut header, batches } = tail;
     let records = |batch: &[_]| batch.iter().map(|(_, record): &(_, Record)| record.bytes()).sum();
-    let data: u64 = batches.iter().map(|(_, batch)| batch_bytes(records(batch))).sum();
+    let data: u64 = batches.iter().map(|batch| batch_bytes(records(&batch.records))).sum();
     let needed = header.bytes() + data + SMALL_BATCH_BYTES + reserve_bytes(segment_bytes);
     let bytes = segment_file_bytes(segment_bytes, needed);
     let spare = SpareJob { disk: Arc::clone(disk), number, bytes }.prepare()?;
@@ -656,8 +657,8 @@ fn write_again(
     header.file_bytes = bytes;
     let mut segment = begin(spare, &header)?;
     let at_start = Outcome { hard_state: header.hard_state, last: header.base.position };
-    let end = batches.last().map_or(at_start, |(outcome, _)| *outcome);
-    let batches = batches.iter().map(|(outcome, batch)| (*outcome, batch.as_slice()));
+    let end = batches.last().map_or(at_start, |batch| batch.outcome);
+    let batches = batches.iter().map(|batch| (batch.outcome, batch.records.as_slice()));
     for (outcome, batch) in batches.chain([(end, [].as_slice())]) {
         // The file gets its name only when all of it is durable, so each batch may say so of
         // those before it. The last, empty one says it of all.

@@ -23,7 +23,11 @@ pub struct ScrubJob {
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     /// A sealed segment, whose data end as its successor says.
-    Segment { name: String, id: u64, link: Link },
+    Segment {
+        name: String,
+        id: u64,
+        link: Link,
+    },
     Snapshot(Snapshot),
 }
 
@@ -82,9 +86,8 @@ fn check_segment(
     link: Link,
     pace: &mut dyn FnMut(u64) -> bool,
 ) -> Option<Damage> {
-    let damage = |offset, what: &str| {
-        Some(Damage { file: name.to_owned(), offset, what: what.to_owned() })
-    };
+    let damage =
+        |offset, what: &str| Some(Damage { file: name.to_owned(), offset, what: what.to_owned() });
     let file = segment_files(&[name.to_owned()]).ok().and_then(|mut files| files.pop());
     let scan = match file.map(|file| Scan::read(disk, file, directory)) {
         Some(Ok(scan)) => scan,

@@ -123,8 +123,7 @@ impl SnapshotStore {
             state.files
         };
         let name = format!("{TEMPORARY_PREFIX}{SNAPSHOT_PREFIX}{number}.tmp");
-        GrowingFile::create(self.disk(), self.shared.directory, name)
-            .map_err(WalError::of_new_file)
+        GrowingFile::create(self.disk(), self.shared.directory, name).map_err(WalError::of_new_file)
     }
 
     /// Does what a node wants done with a snapshot that is on its way here, and says how much of it is
@@ -350,8 +349,7 @@ impl GrowingFile {
     fn create(disk: &dyn Disk, directory: u128, name: String) -> Result<Self, DiskError> {
         let salt = random(disk)?;
         let file = NamedFile::create(disk, name)?;
-        let growing =
-            Self { file, salt, rest: Vec::new(), length: 0, digest: Xxh3::new() };
+        let growing = Self { file, salt, rest: Vec::new(), length: 0, digest: Xxh3::new() };
         match growing.file.write(&encode_header(salt, directory), 0) {
             Ok(()) => Ok(growing),
             Err(error) => {

@@ -379,9 +379,8 @@ impl<F: FnMut(Completion)> Writer<F> {
     /// sync.
     fn next_work(&self) -> Work {
         let timeout = self.timers.next().map(|at| at.saturating_duration_since(Instant::now()));
-        let ready = |queue: &Queue| {
-            queue.closed || !queue.jobs.is_empty() || !queue.findings.is_empty()
-        };
+        let ready =
+            |queue: &Queue| queue.closed || !queue.jobs.is_empty() || !queue.findings.is_empty();
         let mut queue = self.shared.wait(timeout, ready);
         let (mut batch, mut bytes, mut records) = (Vec::new(), 0, 0);
         while let Some(Job::Write(write)) = queue.jobs.front() {

@@ -212,9 +212,8 @@ pub(crate) fn read_trailer(trailer: &[u8], salt: u64, offset: u64) -> Option<(u6
     let is_trailer = trailer.len() == TRAILER_BYTES
         && u32_at(trailer, AT_MAGIC) == TRAILER_MAGIC
         && u32_at(trailer, AT_CRC) == trailer_crc(trailer, salt, offset);
-    is_trailer.then(|| {
-        (u64_at(trailer, AT_TRAILER_SEQUENCE), Outcome::read(trailer, AT_TRAILER_OUTCOME))
-    })
+    is_trailer
+        .then(|| (u64_at(trailer, AT_TRAILER_SEQUENCE), Outcome::read(trailer, AT_TRAILER_OUTCOME)))
 }
 
 /// A batch header with a valid checksum.

@@ -3,9 +3,7 @@
 //! It stands there twice, because the vote hangs on it: all that a segment says is read with the salt
 //! in its header.
 
-use raft_core::{
-    HardState, Incarnation, LogBase, LogIndex, LogPosition, NodeId, Term, Timestamp,
-};
+use raft_core::{HardState, Incarnation, LogBase, LogIndex, LogPosition, NodeId, Term, Timestamp};
 
 use super::record::{decode_membership, encode_membership, membership_bytes};
 use super::{BLOCK_BYTES, FORMAT_VERSION, put_u32, put_u64, round_up, scramble, u32_at, u64_at};

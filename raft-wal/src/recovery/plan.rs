@@ -20,7 +20,7 @@ use crate::format::header::{Repairs, SegmentHeader};
 use crate::format::record::Record;
 use crate::identity::Stored;
 use crate::recovery::replay::{Contradiction, Replay, Unsound};
-use crate::recovery::scan::{Scan, segment_files, take_replaced};
+use crate::recovery::scan::{Scan, ScannedBatch, segment_files, take_replaced};
 use crate::recovery::{Damage, RecoveryReport};
 use crate::snapshots::{JudgedSnapshot, SnapshotFiles};
 use crate::state::LogState;
@@ -29,9 +29,15 @@ use crate::state::LogState;
 pub(crate) struct Tail {
     /// The header of the segment that the tail is in, with the number for the one that replaces it.
     pub(crate) header: SegmentHeader,
-    /// What stands behind it, without seals and markers: for each batch what it leaves behind, and its
-    /// records.
-    pub(crate) batches: Vec<(Outcome, Vec<(GroupId, Record)>)>,
+    /// What stands behind it, without seals and markers.
+    pub(crate) batches: Vec<TailBatch>,
+}
+
+/// A batch to be written again.
+pub(crate) struct TailBatch {
+    /// What it leaves behind.
+    pub(crate) outcome: Outcome,
+    pub(crate) records: Vec<(GroupId, Record)>,
 }
 
 /// A segment that is not written to any more.
@@ -199,7 +205,9 @@ impl Findings<'_> {
     fn find_runs(&mut self) {
         loop {
             self.split();
-            let Err((start, Contradiction { segment, batch, what })) = self.replay() else { return };
+            let Err((start, Contradiction { segment, batch, what })) = self.replay() else {
+                return;
+            };
             let scan = &mut self.scans[start + segment];
             match batch {
                 None => {
@@ -312,11 +320,7 @@ impl Findings<'_> {
     }
 
     /// Everything is there: goes on behind the last run.
-    fn go_on(
-        mut self,
-        run: Range<usize>,
-        snapshot: Option<Snapshot>,
-    ) -> Result<Plan, OpenError> {
+    fn go_on(mut self, run: Range<usize>, snapshot: Option<Snapshot>) -> Result<Plan, OpenError> {
         let replay = self.replays.pop().flatten();
         let replay = replay.unwrap_or_else(|| unreachable!("the last run was judged by it"));
         self.finish(run, replay, snapshot, None)
@@ -491,7 +495,10 @@ impl Findings<'_> {
         let mut state = replay.state.clone();
         let scan = &mut self.scans[tail];
         let batches = std::mem::take(&mut scan.batches);
-        let batches = batches.into_iter().map(|batch| (batch.outcome, batch.records));
+        let batches = batches.into_iter().map(|batch| {
+            let ScannedBatch { offset: _, outcome, records } = batch;
+            TailBatch { outcome, records }
+        });
         let mut batches: Vec<_> = batches.collect();
         let header = scan.header.clone();
         let mut header = header.unwrap_or_else(|| unreachable!("a run has headers"));
@@ -504,7 +511,8 @@ impl Findings<'_> {
                 state.apply_record(group, &record).map_err(|what| {
                     OpenError::corrupt(&scan.file.name, 0, format!("behind the damage {what}"))
                 })?;
-                batches.push((state.outcome(), vec![(group, record)]));
+                let records = vec![(group, record)];
+                batches.push(TailBatch { outcome: state.outcome(), records });
             }
         }
         let repairs = header.repairs;

@@ -103,8 +103,7 @@ impl Replay {
             Record::Compacted(base) if base.position.index > self.base.position.index => {
                 self.compacted = Some(base.clone());
             }
-            Record::Compacted(_) => {}
-            Record::HardState(_) | Record::Seal(_) => {}
+            Record::Compacted(_) | Record::HardState(_) | Record::Seal(_) => {}
         }
         Ok(())
     }
@@ -127,8 +126,8 @@ impl Replay {
         let Self { base, mut entries, compacted, .. } = self;
         match compacted {
             Some(compacted) if compacted.position.index <= snapshot => {
-                let dropped = entries
-                    .partition_point(|entry| entry.index <= compacted.position.index);
+                let dropped =
+                    entries.partition_point(|entry| entry.index <= compacted.position.index);
                 entries.drain(..dropped);
                 (compacted, entries)
             }

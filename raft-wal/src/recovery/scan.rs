@@ -233,7 +233,9 @@ impl Scan {
     /// What its last batch leaves behind.
     pub(crate) fn outcome(&self) -> Outcome {
         let at_start = || {
-            self.header.as_ref().map(|it| Outcome { hard_state: it.hard_state, last: it.base.position })
+            self.header
+                .as_ref()
+                .map(|it| Outcome { hard_state: it.hard_state, last: it.base.position })
         };
         let last = self.batches.last().map(|batch| batch.outcome);
         last.or_else(at_start).unwrap_or_default()
