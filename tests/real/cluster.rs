@@ -37,8 +37,18 @@ impl Cluster {
     /// Starts everything and waits until all of it answers, so that each node has opened its log. Logs
     /// of the processes are written to `keep`.
     pub(crate) async fn start(keep: &Path) -> Result<Self> {
+        Self::start_under(keep, NODES, |_| Vec::new()).await
+    }
+
+    /// As [`Cluster::start`], with so many nodes. What `under` says for a node comes before its own
+    /// command line: a program like `strace`, and options.
+    pub(crate) async fn start_under(
+        keep: &Path,
+        nodes: usize,
+        under: impl Fn(usize) -> Vec<String>,
+    ) -> Result<Self> {
         for _ in 0..STARTS_MAX {
-            if let Some(cluster) = Self::try_start(keep).await? {
+            if let Some(cluster) = Self::try_start(keep, nodes, &under).await? {
                 return Ok(cluster);
             }
         }
@@ -46,20 +56,26 @@ impl Cluster {
     }
 
     /// Nothing if a port was taken.
-    async fn try_start(keep: &Path) -> Result<Option<Self>> {
+    async fn try_start(
+        keep: &Path,
+        nodes: usize,
+        under: &impl Fn(usize) -> Vec<String>,
+    ) -> Result<Option<Self>> {
         let data = tempfile::tempdir()?;
-        let free = free_addresses(2 * NODES + 1)?;
-        let (http, raft, listen) = (&free[..NODES], &free[NODES..2 * NODES], free[2 * NODES]);
-        let nodes = (0..NODES).map(|at| {
+        let free = free_addresses(2 * nodes + 1)?;
+        let (http, raft, listen) = (&free[..nodes], &free[nodes..2 * nodes], free[2 * nodes]);
+        let nodes = (0..nodes).map(|at| {
             let directory = directory(data.path(), at + 1);
             let arguments = node_arguments(at, &directory, http, raft);
-            Process::start(http[at], arguments, keep.join(format!("node-{}.log", at + 1)))
+            let log = keep.join(format!("node-{}.log", at + 1));
+            Process::start(http[at], under(at + 1), arguments, log)
         });
         let nodes = nodes.collect::<Result<_>>()?;
         let backends = http.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let arguments = ["balancer", "--listen", &listen.to_string(), "--nodes", &backends];
         let arguments = arguments.map(str::to_owned).to_vec();
-        let balancer = Process::start(listen, arguments, keep.join("balancer.log"))?;
+        let log = keep.join("balancer.log");
+        let balancer = Process::start(listen, Vec::new(), arguments, log)?;
         let mut cluster = Self { nodes, raft: raft.to_vec(), balancer, data };
         let client = Client::new();
         for node in &mut cluster.nodes {
@@ -110,11 +126,32 @@ impl Cluster {
         Ok(self.nodes[id - 1].child.kill().await?)
     }
 
-    /// Starts a killed node again, on its own data.
+    /// Starts a node that has ended again, on its own data and under nothing.
     pub(crate) fn restart(&mut self, id: usize) -> Result<()> {
         let node = &mut self.nodes[id - 1];
-        node.child = spawn(&node.arguments, &node.log)?;
+        node.child = spawn(&[], &node.arguments, &node.log)?;
         Ok(())
+    }
+
+    /// Waits until a node has ended by itself: its exit code.
+    pub(crate) async fn wait_for_end(&mut self, id: usize) -> Result<Option<i32>> {
+        let Process { child, log, .. } = &mut self.nodes[id - 1];
+        // Waiting would close its standard input, and so end it.
+        let open = child.stdin.take();
+        let ended = timeout(START_TIMEOUT, child.wait()).await;
+        drop(open);
+        Ok(ended.map_err(|_| format!("node {id} goes on running; see {}", log.display()))??.code())
+    }
+
+    /// Stops a node in an orderly way: its exit code.
+    pub(crate) async fn stop(&mut self, id: usize) -> Result<Option<i32>> {
+        drop(self.nodes[id - 1].child.stdin.take());
+        self.wait_for_end(id).await
+    }
+
+    /// What a node has logged.
+    pub(crate) fn log_of(&self, id: usize) -> Result<String> {
+        Ok(std::fs::read_to_string(&self.nodes[id - 1].log)?)
     }
 
     /// Runs a node with this id on a directory, on ports of its own, until it ends by itself: its exit
@@ -128,7 +165,7 @@ impl Cluster {
         let free = free_addresses(2)?;
         let (mut http, mut raft) = (self.http_addresses(), self.raft.clone());
         (http[id - 1], raft[id - 1]) = (free[0], free[1]);
-        let mut child = spawn(&node_arguments(id - 1, &directory, &http, &raft), log)?;
+        let mut child = spawn(&[], &node_arguments(id - 1, &directory, &http, &raft), log)?;
         // Waiting would close its standard input, and so end it.
         let _open = child.stdin.take();
         let ended = timeout(START_TIMEOUT, child.wait()).await;
@@ -142,7 +179,7 @@ impl Cluster {
         (http[id - 1], raft[id - 1]) = (free[0], free[1]);
         let mut arguments = node_arguments(id - 1, data, &http, &raft);
         arguments.push("--cluster=strangers".to_owned());
-        spawn(&arguments, log)
+        spawn(&[], &arguments, log)
     }
 
     /// Waits until a node has logged this.
@@ -198,8 +235,13 @@ struct Process {
 }
 
 impl Process {
-    fn start(address: SocketAddr, arguments: Vec<String>, log: PathBuf) -> Result<Self> {
-        let child = spawn(&arguments, &log)?;
+    fn start(
+        address: SocketAddr,
+        under: Vec<String>,
+        arguments: Vec<String>,
+        log: PathBuf,
+    ) -> Result<Self> {
+        let child = spawn(&under, &arguments, &log)?;
         Ok(Self { address, arguments, log, child })
     }
 
@@ -230,9 +272,17 @@ impl Process {
     }
 }
 
-fn spawn(arguments: &[String], log: &Path) -> Result<Child> {
+fn spawn(under: &[String], arguments: &[String], log: &Path) -> Result<Child> {
     let log: File = OpenOptions::new().create(true).append(true).open(log)?;
-    let mut command = Command::new(std::env::current_exe()?);
+    let this = std::env::current_exe()?;
+    let mut command = match under {
+        [] => Command::new(this),
+        [program, options @ ..] => {
+            let mut command = Command::new(program);
+            command.args(options).arg(this);
+            command
+        }
+    };
     command.arg(RUN_LEADERBOARD).args(arguments).arg("--exit-with-stdin");
     // A variable that somebody has set for their own cluster must not reach this one.
     for (name, _) in std::env::vars_os() {

@@ -82,7 +82,7 @@ impl Script {
         let write = if self.random.one_in(30) {
             // Long ones are written in more than one go by some layer or other.
             let (index, term) = (self.twin.last_index() + 1, self.twin.hard_state.term.0);
-            let bytes = 5000 + self.random.below(200_000) as usize;
+            let bytes = 5000 << self.random.below(8);
             Write::detached(None, None, vec![command(index, term, bytes)])
         } else {
             self.twin.random_write(&mut self.random)
@@ -227,6 +227,12 @@ impl Running {
     /// Listens until the log is open and this many writes are acknowledged, or the child has ended.
     pub(crate) fn wait_for(&mut self, acknowledged: u64) {
         while (!self.said.opened || self.said.acknowledged < acknowledged) && self.hear() {}
+    }
+
+    /// Listens until it is about to submit something, or has ended.
+    pub(crate) fn wait_for_submission(&mut self) {
+        let submitted = self.said.submitted;
+        while self.said.submitted == submitted && self.hear() {}
     }
 
     /// Kills it, and returns all that it had said.

@@ -1,4 +1,5 @@
 //! From a trace: what was written to a log, and from when on it was durable.
+#![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

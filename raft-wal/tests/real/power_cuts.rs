@@ -66,7 +66,7 @@ fn one_file_system(dir: &Path, random: &mut Random, seen: &mut Seen, cuts: u64) 
             dir: mounted.join("log"),
             seed: random.next(),
             segment_bytes,
-            burst_max: [1, 8, 64][random.below(3) as usize],
+            burst_max: [1, 8, 64, 64][random.below(4) as usize],
             writes: u64::MAX,
         };
         let moment = Moment::random(random);
@@ -75,6 +75,7 @@ fn one_file_system(dir: &Path, random: &mut Random, seen: &mut Seen, cuts: u64) 
         let flusher = moment.flushing.then(|| Flusher::start(&plan.dir));
         if let Some(acknowledged) = moment.acknowledged {
             child.wait_for(acknowledged);
+            child.wait_for_submission();
         }
         sleep(moment.delay);
         switch.cut();
@@ -107,7 +108,8 @@ fn one_file_system(dir: &Path, random: &mut Random, seen: &mut Seen, cuts: u64) 
 /// When the power is cut.
 #[derive(Debug)]
 struct Moment {
-    /// Counted from this acknowledgement, or from the start of the child.
+    /// Counted from the first submission after so many acknowledgements, or from the start of the
+    /// child.
     acknowledged: Option<u64>,
     delay: Duration,
     /// Does the system write out what it likes meanwhile?
@@ -116,11 +118,12 @@ struct Moment {
 
 impl Moment {
     fn random(random: &mut Random) -> Self {
-        // A start takes some milliseconds; writes take some hundred microseconds.
-        let (acknowledged, micros) = match random.below(4) {
+        // A start takes some milliseconds, a write some hundred microseconds.
+        let (acknowledged, micros) = match random.below(5) {
             0 => (None, 20_000),
-            1 => (Some(random.below(3)), 2000),
-            _ => (Some(random.below(300)), 2000),
+            1 => (Some(random.below(300)), 5000),
+            2 => (Some(random.below(3)), 600),
+            _ => (Some(random.below(300)), 600),
         };
         let delay = Duration::from_micros(random.below(micros));
         Self { acknowledged, delay, flushing: random.one_in(2) }

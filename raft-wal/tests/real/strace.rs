@@ -2,6 +2,7 @@
 //!
 //! It stops a thread before a call and after it. So what it saw begin had not happened before, and
 //! what it saw end had; traces of several processes can be compared by their times.
+#![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};
