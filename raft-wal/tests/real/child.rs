@@ -8,6 +8,7 @@
 //!     ack N             the write N was acknowledged; said before the writer thread goes on
 //!     failed WHY        the log failed
 //!     refused WHY       the log was not opened
+//!     damaged WHAT      something at rest is damaged
 //!     done              the log was closed
 
 use std::fmt::Display;
@@ -119,6 +120,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
             let _ = tell.send(());
         }
         Completion::Failed(error) => say(format_args!("failed {error}")),
+        Completion::Damaged(repair) => say(format_args!("damaged {repair:?}")),
     };
     let Opened { wal, restored, .. } = match Wal::open(plan.config(), on_completion) {
         Ok(opened) => opened,
@@ -219,6 +221,7 @@ impl Running {
             "failed" => said.failed.push(rest.to_owned()),
             "refused" => said.refused = Some(rest.to_owned()),
             "done" => said.done = true,
+            // Nothing here damages what is at rest.
             _ => panic!("the child says {line:?}"),
         }
         true

@@ -186,5 +186,8 @@ fn recover_copy(plan: &Plan, copy: &Path, context: &dyn Fn() -> String) -> (Twin
     let disk = Arc::new(FileDisk::open(copy).unwrap());
     let opened = Log::open(disk, &plan.config());
     let opened = opened.unwrap_or_else(|error| panic!("{}: {error}", context()));
+    let RecoveryReport { damage, limping, snapshots_damaged, .. } = &opened.report;
+    // A power cut damages nothing that was durable.
+    assert!(damage.is_none() && !limping && *snapshots_damaged == 0, "{}", context());
     (twin_of(&opened.restored), opened.report)
 }
