@@ -5,6 +5,7 @@
 //! and one that was seen to end had. The log by itself, and under power cuts, is tested beside it:
 //! `../raft-wal/tests/real_disk.rs`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -108,7 +109,8 @@ async fn a_failed_sync_ends_the_node(keep: &Path) -> Result<()> {
     let calls = strace::parse(&std::fs::read_to_string(&trace)?);
     let failed = calls.iter().find(|call| call.injected).ok_or("no sync failed")?;
     let later = |call: &&Call| call.began > failed.ended;
-    if let Some(answer) = calls.iter().filter(later).find(|call| is_success(call)) {
+    let answers = answers(&calls);
+    if let Some(answer) = answers.iter().map(|(_, answer)| *answer).find(later) {
         return Err(format!("answered after the failure: {answer:?}").into());
     }
     if let Some(again) = calls
@@ -170,34 +172,40 @@ async fn no_answer_before_both_disks_have_it(keep: &Path) -> Result<()> {
 }
 
 /// Each answer to a vote came after a write that both disks had synced, and that was made after the
-/// vote came in. One client sends one vote after the other, so nothing else is written meanwhile.
-/// Returns how many answers there are.
+/// vote came in. One client sends one vote after the other, so hardly anything else is written
+/// meanwhile: the log marks its end when nothing comes for a while, and here something does. Returns
+/// how many answers there are.
 fn check_answers(calls: &[Call], disks: &[Vec<Change>]) -> Result<usize> {
-    let mut answers = 0;
-    let mut asked = None;
-    for call in calls {
-        if call.text().starts_with("POST /add_vote") {
-            asked = Some(call.ended);
-        } else if is_success(call)
-            && let Some(asked) = asked.take()
-        {
-            answers += 1;
-            let has_it = |disk: &Vec<Change>| {
-                let mut since = disk.iter().filter(|change| change.began > asked);
-                since.any(|change| change.bytes > 0 && change.is_durable_at(call.began))
-            };
-            if let Some(disk) = disks.iter().position(|disk| !has_it(disk)) {
-                let disk = disk + 1;
-                return Err(format!("answered before disk {disk} has it: {call:?}").into());
-            }
+    let answers = answers(calls);
+    for (asked, answer) in &answers {
+        let has_it = |disk: &Vec<Change>| {
+            let mut since = disk.iter().filter(|change| change.began > *asked);
+            since.any(|change| change.bytes > 0 && change.is_durable_at(answer.began))
+        };
+        if let Some(disk) = disks.iter().position(|disk| !has_it(disk)) {
+            let disk = disk + 1;
+            return Err(format!("answered before disk {disk} has it: {answer:?}").into());
         }
     }
-    Ok(answers)
+    Ok(answers.len())
 }
 
-fn is_success(call: &Call) -> bool {
-    call.text().starts_with("HTTP/1.1 200")
-        && (call.name.starts_with("send") || call.name.starts_with("write"))
+/// The answers with 200 to votes, each with the moment at which the vote had come in.
+fn answers(calls: &[Call]) -> Vec<(u64, &Call)> {
+    let mut answers = Vec::new();
+    // By connection.
+    let mut asked = BTreeMap::new();
+    for call in calls {
+        if call.text().starts_with("POST /add_vote") {
+            asked.insert(call.file(), call.ended);
+        } else if call.text().starts_with("HTTP/1.1 ")
+            && let Some(asked) = asked.remove(call.file())
+            && call.text().starts_with("HTTP/1.1 200")
+        {
+            answers.push((asked, call));
+        }
+    }
+    answers
 }
 
 async fn vote(client: &Client, cluster: &Cluster, node: usize) -> Result<Outcome> {

@@ -68,14 +68,14 @@ impl Cluster {
             let directory = directory(data.path(), at + 1);
             let arguments = node_arguments(at, &directory, http, raft);
             let log = keep.join(format!("node-{}.log", at + 1));
-            Process::start(http[at], under(at + 1), arguments, log)
+            Process::start(http[at], &under(at + 1), arguments, log)
         });
         let nodes = nodes.collect::<Result<_>>()?;
         let backends = http.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let arguments = ["balancer", "--listen", &listen.to_string(), "--nodes", &backends];
         let arguments = arguments.map(str::to_owned).to_vec();
         let log = keep.join("balancer.log");
-        let balancer = Process::start(listen, Vec::new(), arguments, log)?;
+        let balancer = Process::start(listen, &[], arguments, log)?;
         let mut cluster = Self { nodes, raft: raft.to_vec(), balancer, data };
         let client = Client::new();
         for node in &mut cluster.nodes {
@@ -237,11 +237,11 @@ struct Process {
 impl Process {
     fn start(
         address: SocketAddr,
-        under: Vec<String>,
+        under: &[String],
         arguments: Vec<String>,
         log: PathBuf,
     ) -> Result<Self> {
-        let child = spawn(&under, &arguments, &log)?;
+        let child = spawn(under, &arguments, &log)?;
         Ok(Self { address, arguments, log, child })
     }
 

@@ -24,7 +24,7 @@ pub(crate) fn missing() -> Option<String> {
 /// The command line, up to the program, that traces these system calls of all threads to a file,
 /// with what file descriptors stand for; `options` may inject errors.
 pub(crate) fn command(trace: &Path, calls: &str, options: &[&str]) -> Vec<String> {
-    let (trace, calls) = (trace.to_str().unwrap(), format!("trace={calls}"));
+    let (trace, calls) = (&trace.to_string_lossy(), format!("trace={calls}"));
     let fixed = ["strace", "-f", "-yy", "-ttt", "-T", "-s", "64", "-o", trace, "-e", &calls];
     fixed.iter().chain(options).map(|&word| word.to_owned()).collect()
 }
