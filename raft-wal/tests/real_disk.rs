@@ -25,6 +25,7 @@ mod support;
 mod real {
     pub(crate) mod acknowledgements;
     pub(crate) mod child;
+    pub(crate) mod full_disk;
     pub(crate) mod loop_device;
     pub(crate) mod order;
     pub(crate) mod power_cuts;
@@ -32,7 +33,7 @@ mod real {
     pub(crate) mod sync_errors;
 }
 
-use real::{acknowledgements, child, loop_device, power_cuts, strace, sync_errors};
+use real::{acknowledgements, child, full_disk, loop_device, power_cuts, strace, sync_errors};
 
 /// Says that this program has its own mount namespace.
 const IN_NAMESPACE: &str = "RAFT_WAL_TEST_IN_NAMESPACE";
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
     }
     let trials = vec![
         trial("power_cuts_lose_nothing_acknowledged", &no_loop, power_cuts::run),
+        trial("entries_wait_on_a_full_disk_and_votes_do_not", &no_loop, full_disk::run),
         trial("a_failed_sync_ends_the_log", &no_strace, sync_errors::run),
         trial("no_acknowledgement_before_its_sync", &no_strace, acknowledgements::run),
         trial("an_early_acknowledgement_is_noticed", &None, acknowledgements::is_noticed),
