@@ -104,7 +104,7 @@ fn every_operation(seed: u64, fault: Fault) -> u64 {
         match fault {
             Fault::PowerCut => disk.crash(),
             // The process ends and starts again; what the cache says is lost by a power cut after.
-            Fault::Error | Fault::Full => disk.restart(),
+            _ => disk.restart(),
         }
         // The life that recovers is itself cut short at a random place, then one that is not.
         disk.inject(Fault::PowerCut, random.below(40));
