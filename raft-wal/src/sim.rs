@@ -178,6 +178,11 @@ impl SimDisk {
         state.full = false;
     }
 
+    /// Ends [`Fault::Full`], as if somebody had tidied up. A [capacity](Self::set_capacity) stays.
+    pub fn make_room(&self) {
+        self.state().full = false;
+    }
+
     /// Makes every write write a part of what it was asked to, as a disk may.
     pub fn shorten_writes(&self) {
         self.state().short_writes = true;

@@ -55,8 +55,9 @@ pub enum Fault {
     Error,
     /// This operation fails with [`Interrupted`](std::io::ErrorKind::Interrupted), and did nothing.
     Interrupted,
-    /// From this operation on, until the life ends, there is no space: everything that needs some
-    /// fails. A disk of a fixed size is made by [`SimDisk::set_capacity`](super::SimDisk).
+    /// From this operation on there is no space, until the life ends or somebody
+    /// [makes room](super::SimDisk::make_room): everything that needs some fails. A disk of a fixed
+    /// size is made by [`SimDisk::set_capacity`](super::SimDisk::set_capacity).
     Full,
     /// This operation takes so much longer, and succeeds. The time goes into
     /// [`SimDisk::take_cost`](super::SimDisk::take_cost).
