@@ -82,6 +82,18 @@ impl Write {
         }
     }
 
+    /// As [`Write::detached`], of a snapshot that takes the place of the whole log.
+    pub fn detached_snapshot(
+        hard_state: Option<HardState>,
+        snapshot: Snapshot,
+        entries: Vec<Entry>,
+    ) -> Self {
+        let mut write = Self::detached(hard_state, None, entries);
+        write.ticket.mark.index = write.ticket.mark.index.max(snapshot.index());
+        write.snapshot = Some(snapshot);
+        write
+    }
+
     /// The Raft group whose log it changes.
     #[must_use]
     pub fn group(&self) -> GroupId {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use raft_core::{Entry, GroupId, LogBase, LogIndex, Restored, Write};
+use raft_core::{Entry, GroupId, HardState, LogBase, LogIndex, Restored, Write};
 
 use crate::config::WalConfig;
 use crate::disk::{Disk, NamedFile, random, remove, sync_directory};
@@ -235,10 +235,10 @@ impl Log {
             });
             // On a full disk this is what makes room. Without the record the next start merely
             // remembers more than it needs.
-            written.or_else(|error| if error.is_no_space() { Ok(()) } else { Err(error) })?;
+            unless_full(written)?;
             log.sync_segment()?;
             let needed = base.position.index.min(log.snapshots.fallback_index());
-            log.drop_segments(log.count_not_needed(needed))
+            unless_full(log.drop_behind_snapshot(needed))
         })
     }
 
@@ -286,9 +286,8 @@ impl Log {
         };
         tracing::error!(%damage, "a segment was damaged at rest");
         let base = self.state.base().position.index;
-        let count = self.count_not_needed(base);
-        if place < count {
-            self.unless_poisoned(|log| log.drop_segments(count))?;
+        if place < self.count_not_needed(base) {
+            self.unless_poisoned(|log| unless_full(log.drop_behind_snapshot(base)))?;
             return Ok(Repair::None);
         }
         let beginning = self.sealed.iter().take(place + 1).rev().find(|it| it.is_beginning);
@@ -372,18 +371,20 @@ impl Log {
             let reason = "a snapshot in the middle of a batch".to_owned();
             return Err(WalError::Refused { reason });
         }
-        if writes[0].snapshot().is_some() {
-            // In a segment of its own: nothing before it is needed then.
+        if let Some(snapshot) = writes[0].snapshot() {
+            // The vote first: a snapshot of a term that the vote does not know is of no use after a
+            // crash. Then a segment of its own, because nothing before the snapshot will be needed.
+            if let Some(state) = writes[0].hard_state() {
+                self.put_vote(writes[0].group(), state)?;
+            }
             self.roll(batch_bytes(records))?;
+            self.snapshots.publish(snapshot)?;
+            self.needed_from = self.segment.id;
         }
         let bulk = |write: &Write| !write.entries().is_empty() || write.snapshot().is_some();
         let urgency = if writes.iter().any(bulk) { Urgency::Bulk } else { Urgency::Urgent };
         self.put_batch(records, urgency, |log| {
             for write in writes {
-                if let Some(snapshot) = write.snapshot() {
-                    log.snapshots.publish(snapshot)?;
-                    log.needed_from = log.segment.id;
-                }
                 if let Some(from) = write.truncate_from() {
                     log.cut_off(from);
                 }
@@ -395,6 +396,19 @@ impl Log {
             }
             Ok(encoder.finish(log.state.outcome()))
         })
+    }
+
+    /// Makes a vote durable, alone.
+    fn put_vote(&mut self, group: GroupId, hard_state: HardState) -> Result<(), WalError> {
+        let record = Record::HardState(hard_state);
+        self.put_batch(record.bytes(), Urgency::Urgent, |log| {
+            let applied = log.state.apply_record(group, &record);
+            applied.map_err(|reason| WalError::Refused { reason })?;
+            let mut encoder = Encoder::new(&mut log.buffer, log.segment.frame());
+            encoder.record(group, &record);
+            Ok(encoder.finish(log.state.outcome()))
+        })?;
+        Ok(self.sync_segment()?)
     }
 
     /// Appends a batch with so many bytes of records, which `encode` puts into the buffer.
@@ -497,6 +511,15 @@ impl Log {
         first.unwrap_or_default()
     }
 
+    /// Removes the segments that hold nothing behind this index, for which there is a snapshot.
+    fn drop_behind_snapshot(&mut self, index: LogIndex) -> Result<(), WalError> {
+        let count = self.count_not_needed(index);
+        if count > 0 {
+            self.snapshots.ascertain(index)?;
+        }
+        self.drop_segments(count)
+    }
+
     /// Removes so many sealed segments, the oldest ones.
     fn drop_segments(&mut self, count: usize) -> Result<(), WalError> {
         if count == 0 {
@@ -517,6 +540,7 @@ impl Log {
         let begins_there = |it: &Sealed| it.is_beginning && it.header.base.position.index == after;
         let place = self.sealed.iter().position(begins_there);
         let (place, mut header) = if self.state.base().position.index == after {
+            self.snapshots.ascertain(after)?;
             let first_id = self.sealed.front().map_or(&self.header, |it| &it.header).first_id;
             let base = self.state.base().clone();
             let hard_state = self.state.hard_state();
@@ -598,6 +622,14 @@ impl Log {
     fn spare_number(&mut self) -> u64 {
         self.spares += 1;
         self.spares - 1
+    }
+}
+
+/// No room is no failure of something that can be done later.
+fn unless_full(outcome: Result<(), WalError>) -> Result<(), WalError> {
+    match outcome {
+        Err(error) if error.is_no_space() => Ok(()),
+        outcome => outcome,
     }
 }
 

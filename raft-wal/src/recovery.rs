@@ -66,8 +66,11 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog,
     let (stored, intact) = identify(disk.as_ref(), config, &names)?;
     let directory = stored.identity.incarnation;
     let plan = plan::plan(disk.as_ref(), config, &stored, &names)?;
-    let Plan { restored, log, held, obsolete, broken, mut report } = plan;
+    let Plan { restored, log, held, unsure, obsolete, broken, mut report } = plan;
     let snapshots = SnapshotStore::new(Arc::clone(&disk), directory, held);
+    if let Some(snapshot) = unsure {
+        snapshots.write_again(&snapshot)?;
+    }
     let log = Log::start(disk, config, log, snapshots)?;
     clear_away(log.disk(), &names, &obsolete, &broken)?;
     let identity = stored.identity.clone();

@@ -49,6 +49,9 @@ struct Shared {
 struct State {
     /// Complete and durable, the newest last.
     held: Vec<Snapshot>,
+    /// Those of them that this run wrote: their names are durable for certain. After a sync of the
+    /// directory that failed, a run before this one may have left a name that only memory holds.
+    certain: Vec<SnapshotId>,
     arriving: Option<Arriving>,
     /// How many temporary files there were.
     files: u64,
@@ -243,10 +246,12 @@ impl SnapshotStore {
         file.rename(self.disk(), snapshot_name(snapshot.base.position))?;
         sync_directory(self.disk())?;
         state.held.retain(|held| held.base.position != snapshot.base.position);
+        state.certain.push(snapshot.id());
         let place = state.held.partition_point(|held| held.index() < snapshot.index());
         state.held.insert(place, snapshot);
         while state.held.len() > SNAPSHOTS_KEPT {
             let old = state.held.remove(0);
+            state.certain.retain(|id| *id != old.id());
             // If it comes back after a power cut, the next start removes it.
             discard(self.disk(), &snapshot_name(old.base.position));
         }
@@ -300,6 +305,36 @@ impl SnapshotStore {
             return Ok(None);
         };
         Ok(Some(SnapshotReader { file, salt, length: id.length, at: 0, chunk: None }))
+    }
+
+    /// Before the log up to this index is removed: makes sure that a snapshot stands for it.
+    pub(crate) fn ascertain(&self, index: LogIndex) -> Result<(), WalError> {
+        let candidate = {
+            let state = self.state();
+            let mut reaching = state.held.iter().rev().take_while(|held| held.index() >= index);
+            let newest = reaching.clone().next().cloned();
+            newest.filter(|_| !reaching.any(|held| state.certain.contains(&held.id())))
+        };
+        match candidate {
+            Some(snapshot) if index > LogIndex(0) => self.write_again(&snapshot),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a held snapshot again. As with the log's tail: what a run before this one left behind may
+    /// be in memory only, and the log is about to rely on it.
+    pub(crate) fn write_again(&self, snapshot: &Snapshot) -> Result<(), WalError> {
+        let Some(mut reader) = self.open(snapshot.id())? else { return Ok(()) };
+        let mut writer = self.create(snapshot.base.clone())?;
+        let mut piece = vec![0; CHUNK_BYTES];
+        loop {
+            let read = io::Read::read(&mut reader, &mut piece);
+            match read.map_err(DiskError::of("read", &reader.file.name))? {
+                0 => break,
+                read => writer.write(&piece[..read])?,
+            }
+        }
+        writer.finish().map(drop)
     }
 
     /// A damaged snapshot is none. Its file stays until another one takes its name.

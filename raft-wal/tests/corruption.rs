@@ -110,7 +110,7 @@ fn refused(disk: &SimDisk, damage: &str) {
 #[test]
 fn every_single_byte_flip_is_harmless_or_reported() {
     for (seed, clean_shutdown) in [(1, true), (2, false)] {
-        let (disk, history) = directory(seed, 24, clean_shutdown);
+        let (disk, history) = directory(seed, 12, clean_shutdown);
         assert!(segments(&disk).len() >= 3, "{:?}", disk.names());
         let mut verdicts = [0_u32; 3];
         for name in disk.names() {

@@ -78,6 +78,8 @@ pub(crate) struct Plan {
     pub(crate) log: Continued,
     /// Whole snapshots, the newest last.
     pub(crate) held: Vec<Snapshot>,
+    /// This one takes the place of the log, and may owe its name to a directory sync that failed.
+    pub(crate) unsure: Option<Snapshot>,
     /// Files that mean nothing any more.
     pub(crate) obsolete: Vec<String>,
     /// Damaged files, to be kept aside.
@@ -168,6 +170,7 @@ fn create(config: &WalConfig, stored: &Stored) -> Result<Plan, OpenError> {
         restored: Restored::empty(config.membership.clone()),
         log: Continued::behind(header),
         held: Vec::new(),
+        unsure: None,
         obsolete: Vec::new(),
         broken: Vec::new(),
         report: RecoveryReport { created: true, ..RecoveryReport::default() },
@@ -349,6 +352,7 @@ impl Findings<'_> {
         Plan {
             restored,
             log,
+            unsure: self.snapshots.first().cloned(),
             held: self.snapshots.into_iter().rev().collect(),
             obsolete: self.obsolete,
             broken: self.broken,
@@ -538,6 +542,7 @@ impl Findings<'_> {
             },
             log: Continued { state, tail: Tail { header, batches }, tail_is_beginning, sealed },
             held: self.snapshots.into_iter().rev().collect(),
+            unsure: None,
             obsolete: self.obsolete,
             broken: self.broken,
             report: self.report,

@@ -1,10 +1,13 @@
 //! What the tests share: random writes, and a twin that says what a log must remember.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod model;
+
 use std::sync::Arc;
 
 use raft_core::{
-    Entry, HardState, LogIndex, Membership, NodeId, Payload, Restored, Term, Timestamp, Write,
+    Entry, HardState, LogIndex, LogPosition, Membership, NodeId, Payload, Restored, Term,
+    Timestamp, Write,
 };
 use raft_wal::sim::SimDisk;
 use raft_wal::{Log, OpenError, OpenedLog, SEGMENT_BYTES_MIN, WalConfig};
@@ -72,6 +75,16 @@ impl Twin {
 
     /// A random write that continues this log as Raft would.
     pub(crate) fn random_write(&self, random: &mut Random) -> Write {
+        self.random_write_behind(random, LogPosition::ZERO, 0)
+    }
+
+    /// The same for a log that stands on `base`, and whose entries up to `fixed` are committed.
+    pub(crate) fn random_write_behind(
+        &self,
+        random: &mut Random,
+        base: LogPosition,
+        fixed: u64,
+    ) -> Write {
         let mut hard_state = None;
         let mut term = self.hard_state.term;
         if self.hard_state.term == Term(0) || random.one_in(4) {
@@ -81,16 +94,29 @@ impl Twin {
         } else if self.hard_state.voted_for.is_none() && random.one_in(4) {
             hard_state = Some(HardState { term, voted_for: Some(node(2)) });
         }
-        let mut last = self.last_index();
+        let mut last = self.entries.last().map_or(base, Entry::position).index.0;
+        let loose = last - fixed.min(last);
         let mut truncate_from = None;
-        if last > 0 && random.one_in(5) {
-            let from = last + 1 - random.below(last.min(12) + 1);
+        // As with Raft, no leader overwrites what it wrote itself: a position says what is there.
+        let overwritable = self.entries.last().is_some_and(|entry| entry.term < term);
+        if loose > 0 && overwritable && random.one_in(2) {
+            let from = last + 1 - random.below(loose.min(12) + 1);
             truncate_from = Some(LogIndex(from));
             last = from - 1;
         }
+        let entries = self.random_entries(random, LogIndex(last), term);
+        Write::detached(hard_state, truncate_from, entries)
+    }
+
+    /// Some entries that follow on this index.
+    pub(crate) fn random_entries(
+        &self,
+        random: &mut Random,
+        last: LogIndex,
+        term: Term,
+    ) -> Vec<Entry> {
         let count = random.below(5);
-        let entries = (last + 1..=last + count).map(|index| random_entry(random, index, term));
-        Write::detached(hard_state, truncate_from, entries.collect())
+        (last.0 + 1..=last.0 + count).map(|index| random_entry(random, index, term)).collect()
     }
 }
 

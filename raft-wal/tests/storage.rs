@@ -1,0 +1,95 @@
+//! Everything that a log and its snapshots go through, cut short after every single operation of the
+//! disk: votes, entries, truncations, rolls, snapshots cut and installed, compaction, rewriting.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use raft_wal::sim::{Fault, SimDisk};
+use support::model::Model;
+use support::{Random, open};
+
+/// One life: opens the log, checks what it remembers, and does so many things until it is done or
+/// fails. Returns whether it got through.
+fn live(
+    model: &mut Model,
+    disk: &SimDisk,
+    random: &mut Random,
+    acts: usize,
+    context: &str,
+) -> bool {
+    let mut log = match open(disk) {
+        Ok(opened) => {
+            assert_eq!(opened.report.damage, None, "{context}");
+            model.check(&opened.restored, opened.log.snapshots(), context);
+            opened.log
+        }
+        Err(error) => {
+            assert!(error.is_disk_failure(), "{context}: {error}");
+            return false;
+        }
+    };
+    (0..acts).all(|_| match model.act(&mut log, random) {
+        Ok(()) => true,
+        Err(error) => {
+            assert!(!matches!(error, raft_wal::WalError::Refused { .. }), "{context}: {error}");
+            false
+        }
+    }) && log.close().is_ok()
+}
+
+/// Lives through `fault` at every operation of a script of two lives, and checks each time the
+/// lives after it. Returns how many places there were.
+fn every_operation(seed: u64, fault: Fault) -> u64 {
+    for place in 0.. {
+        let context = format!("seed {seed}, {fault:?} at operation {place}");
+        let disk = SimDisk::new(seed ^ place << 32);
+        let mut random = Random(seed);
+        let mut model = Model::new();
+        disk.inject(fault, place);
+        let done = live(&mut model, &disk, &mut random, 25, &context) && {
+            disk.restart();
+            disk.inject(fault, place.saturating_sub(disk.stats().operations));
+            live(&mut model, &disk, &mut random, 8, &context)
+        };
+        if done && disk.stats().operations <= place {
+            return place;
+        }
+        assert_eq!(disk.stats().syncs_after_failure, 0, "{context}");
+        match fault {
+            Fault::PowerCut => disk.crash(),
+            // The process ends and starts again; what the cache says is lost by a power cut after.
+            _ => disk.restart(),
+        }
+        // The life that recovers is itself cut short at a random place, then one that is not.
+        disk.inject(Fault::PowerCut, random.below(60));
+        live(&mut model, &disk, &mut random, 5, &context);
+        disk.crash();
+        assert!(live(&mut model, &disk, &mut random, 5, &context), "{context}");
+        disk.crash();
+        assert!(live(&mut model, &disk, &mut random, 0, &context), "{context}");
+    }
+    unreachable!("a script ends")
+}
+
+/// How many scripts are gone through: `SCRIPTS=n`, from `FIRST_SEED=n` on.
+fn seeds(default: u64) -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let first = number("FIRST_SEED").unwrap_or(0);
+    first..first + number("SCRIPTS").unwrap_or(default)
+}
+
+#[test]
+fn power_cuts_after_every_operation_lose_nothing_acknowledged() {
+    for seed in seeds(12) {
+        let places = every_operation(seed, Fault::PowerCut);
+        assert!(places > 30, "seed {seed}: {places}");
+    }
+}
+
+#[test]
+fn errors_at_every_operation_lose_nothing_acknowledged() {
+    for seed in seeds(8) {
+        every_operation(seed, Fault::Error);
+    }
+}
