@@ -28,10 +28,10 @@ impl SpareJob {
     /// Prepares the segment: creates it, fills it with zeros, syncs it.
     ///
     /// # Errors
-    /// If the disk fails or is full. The log does not depend on it: when a segment is needed it
+    /// [`WalError::NoSpace`] if the disk is full, or if it fails. The log does not depend on it: when a segment is needed it
     /// tries once more, and only that failure counts.
     pub fn run(self) -> Result<Spare, WalError> {
-        Ok(self.prepare()?)
+        self.prepare().map_err(WalError::of_new_file)
     }
 
     pub(crate) fn prepare(self) -> Result<Spare, DiskError> {

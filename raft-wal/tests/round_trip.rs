@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use raft_core::{HardState, Term, Write};
-use raft_wal::sim::{Fault, SimDisk};
+use raft_wal::sim::SimDisk;
 use raft_wal::{Log, OpenError, SEGMENT_BYTES_MIN, WalConfig, WalError};
 use support::{Random, Twin, command, config, node, open, twin_of};
 
@@ -169,7 +169,7 @@ fn writes_that_do_not_continue_the_log_poison_it_and_leave_no_trace() {
 fn a_full_disk_leaves_room_for_votes_and_goes_on_when_there_is_room_again() {
     let disk = SimDisk::new(5);
     let mut log = open(&disk).unwrap().log;
-    disk.inject(Fault::Full, 0);
+    disk.set_capacity(Some(disk.used_bytes()));
     let mut written = 0;
     let append = |log: &mut Log, index| {
         let write = Write::detached(None, None, vec![command(index, 1, 900)]);
@@ -187,19 +187,23 @@ fn a_full_disk_leaves_room_for_votes_and_goes_on_when_there_is_room_again() {
     assert!(written > 2, "the current segment had its room already");
     assert!(!disk.names().iter().any(|name| name.ends_with(".tmp")), "{:?}", disk.names());
     let vote = |term| HardState { term: Term(term), voted_for: Some(node(2)) };
-    for term in 1..=4 {
-        log.append(&[Write::detached(Some(vote(term)), None, Vec::new())]).unwrap();
-        log.sync().unwrap();
-    }
-    let error = log.append(&[Write::detached(Some(vote(9)), None, Vec::new())]).unwrap_err();
+    let mut term = 0;
+    let error = loop {
+        let write = Write::detached(Some(vote(term + 1)), None, Vec::new());
+        match log.append(&[write]).and_then(|()| log.sync()) {
+            Ok(()) => term += 1,
+            Err(error) => break error,
+        }
+    };
     assert!(error.is_no_space(), "{error}");
+    assert!(term >= 4, "room for {term} votes only");
     assert!(append(&mut log, written + 1).unwrap_err().is_no_space());
-    disk.make_room();
+    disk.set_capacity(None);
     append(&mut log, written + 1).unwrap();
     disk.crash();
     let restored = open(&disk).unwrap().restored;
     assert_eq!(restored.entries.len() as u64, written + 1);
-    assert_eq!(restored.hard_state, vote(4));
+    assert_eq!(restored.hard_state, vote(term));
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub(crate) struct State {
 }
 
 /// What a run of a node did to its storage, over all lives.
+#[derive(Clone)]
 pub(crate) struct Model {
     /// The state after each operation that changes it, from the last acknowledged one on.
     states: Vec<State>,
