@@ -41,6 +41,13 @@ pub struct NodeConfig {
     pub command_bytes_max: u64,
     /// The size of one file of the log; 16 MiB unless set.
     pub segment_bytes: u64,
+    /// How long after one closed file of the log was read again, to find damage while the others can
+    /// still make it good, the next one is; a minute unless set, and zero never.
+    pub scrub_interval: Duration,
+    /// A node that is the only voter, and whose log is damaged, refuses to start, because nobody has
+    /// what it lost. With this it starts with what is before the damage, and keeps the damaged files
+    /// aside.
+    pub accept_data_loss: bool,
 }
 
 impl NodeConfig {
@@ -65,6 +72,8 @@ impl NodeConfig {
             shutdown_grace: Duration::from_secs(2),
             command_bytes_max: COMMAND_BYTES_MAX,
             segment_bytes: 16 << 20,
+            scrub_interval: Duration::from_secs(60),
+            accept_data_loss: false,
         }
     }
 

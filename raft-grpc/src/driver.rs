@@ -6,13 +6,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use raft_core::{
     Consistency, Event, Ignored, Input, Instant as Moment, LogIndex, Node, NodeId, Output,
-    ProposeRefusal, RoleKind, Timestamp,
+    ProposeRefusal, Proposed, RoleKind, Timestamp,
 };
 use raft_wal::{Completion, Repair, Wal};
 use tokio::time::Instant;
 
 use crate::apply::ApplyQueue;
 use crate::error::{Fatal, NotApplied, Unknown};
+use crate::full_disk::FullDisk;
 use crate::inbox::{Gate, Inbox, Read, Turn};
 use crate::peer::Links;
 use crate::pending::{
@@ -99,6 +100,7 @@ pub(crate) struct State {
     handing_over: bool,
     /// What the log's disk wants to be given again.
     repair: Repair,
+    full_disk: FullDisk,
 }
 
 impl State {
@@ -124,7 +126,7 @@ impl Driver {
             }
             self.node.poll(&mut self.state.output);
             self.hand_on();
-            self.publisher.publish(now, &self.node, &self.links);
+            self.publisher.publish(now, &self.node, &self.links, &self.wal);
             if self.is_drained(now) {
                 break Ok(());
             }
@@ -150,6 +152,7 @@ impl Driver {
     /// Tells the node everything that has queued up.
     fn take_in(&mut self, now: Moment, turn: &mut Turn) -> Result<(), Fatal> {
         let Turn { completions, applied, frames, proposals, reads } = turn;
+        self.state.full_disk.observe(self.wal.space());
         for completion in completions.drain(..) {
             match completion {
                 Completion::Durable(receipt) => self.node.step(now, Input::Written(receipt)),
@@ -163,19 +166,35 @@ impl Driver {
             self.state.reads.on_applied(index);
         }
         for envelope in frames.drain(..).flatten() {
-            self.node.step(now, Input::Message(envelope));
+            if self.state.full_disk.admits(&envelope) {
+                self.node.step(now, Input::Message(envelope));
+            }
         }
         self.propose(now, proposals);
         self.read(now, reads);
         if now >= self.node.deadline() {
             self.node.step(now, Input::Timer);
         }
+        self.leave_to_who_has_room(now);
         if now >= self.state.sweep_due {
             self.state.sweep_due = now.after(SWEEP_INTERVAL);
             self.state.proposals.sweep();
             self.state.reads.sweep();
         }
         Ok(())
+    }
+
+    /// A leader that cannot write any more lets another node lead, if one can.
+    fn leave_to_who_has_room(&mut self, now: Moment) {
+        if self.node.role().0 == RoleKind::Leader && self.state.full_disk.offers_leadership() {
+            let node = self.publisher.id();
+            match self.node.transfer_leadership(now, None) {
+                Ok(to) => tracing::warn!(%node, "its disk is full: {to} is to lead"),
+                Err(why) => {
+                    tracing::warn!(%node, "its disk is full, and nobody else can lead: {why}")
+                }
+            }
+        }
     }
 
     /// All proposals that have queued up become one, or a few if they are large.
@@ -204,20 +223,33 @@ impl Driver {
     }
 
     fn propose_together(&mut self, now: Moment, commands: Vec<Bytes>, waiters: Vec<(Waiter, u64)>) {
-        let refused = match self.node.propose(now, wall_clock(), commands) {
+        let why: Failure = match self.try_propose(now, commands) {
             Ok(proposed) => return self.state.proposals.register(proposed, waiters),
+            Err(why) => why,
+        };
+        for (waiter, _) in waiters {
+            waiter.answer(Err(why.clone()));
+        }
+    }
+
+    fn try_propose(&mut self, now: Moment, commands: Vec<Bytes>) -> Result<Proposed, Failure> {
+        if self.state.full_disk.refuses_proposals() && self.node.role().0 == RoleKind::Leader {
+            return Err(match self.node.status().transferring_to {
+                Some(to) => Failure::NotLeader { hint: Some(to) },
+                None => NotApplied::DiskFull.into(),
+            });
+        }
+        let refused = match self.node.propose(now, wall_clock(), commands) {
+            Ok(proposed) => return Ok(proposed),
             Err(refused) => refused,
         };
-        let why: Failure = match refused.reason {
+        Err(match refused.reason {
             ProposeRefusal::NotLeader { hint } => Failure::NotLeader { hint },
             ProposeRefusal::Transferring { to } => Failure::NotLeader { hint: Some(to) },
             ProposeRefusal::Busy { .. } => NotApplied::Busy.into(),
             // Whatever a later core may add: it is in no log, the caller looks around.
             _ => Failure::NotLeader { hint: None },
-        };
-        for (waiter, _) in waiters {
-            waiter.answer(Err(why.clone()));
-        }
+        })
     }
 
     /// All linearizable reads that have queued up share one question.

@@ -29,6 +29,10 @@ pub enum NotApplied {
     /// A queue on the way is full. Try again later, with fewer at a time.
     #[error("the cluster is overloaded; try again later")]
     Busy,
+    /// The disk of the leader is full, and no other node could take over. Reads go on; so do writes,
+    /// by themselves, when there is room.
+    #[error("the disk of the leader's log is full; make room there, then writes go on")]
+    DiskFull,
     /// The leader that took the command lost its leadership, and other commands were chosen
     /// instead.
     #[error("the leader changed and the command was dropped; try again")]

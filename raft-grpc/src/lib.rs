@@ -97,6 +97,7 @@ mod convert;
 mod driver;
 mod error;
 mod forward;
+mod full_disk;
 mod handle;
 mod handshake;
 mod inbox;
@@ -119,8 +120,9 @@ pub use node::{NodeTask, start, start_on};
 pub use raft_core::{
     LogIndex, LogPosition, Membership, NodeId, PeerStatus, RoleKind, Status, Term, Timestamp,
 };
+pub use raft_wal::{Space, WalStats};
 pub use state_machine::{AppliedEntry, RESPONSE_BYTES_MAX, StateMachine};
-pub use status::{NodeStatus, PeerLink};
+pub use status::{LogStatus, NodeStatus, PeerLink};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

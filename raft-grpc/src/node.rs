@@ -113,6 +113,7 @@ async fn launch<S: StateMachine>(
     tracing::info!(node = %config.id, dir = %config.data_dir.display(), "recovered: {report:?}");
     let base = restored.base.position;
     check_members(&config, &restored)?;
+    let lost = restored.lost;
     let node = Node::new(config.raft(random()), restored, clock.now())?;
     let (local_addr, listener) = listen(&config, bound)
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
@@ -125,7 +126,7 @@ async fn launch<S: StateMachine>(
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let network = Network::start(&config, identity.incarnation, senders, listener, &tasks, &stop);
     let Network { identity, links, forwarders, proposals, reads } = network;
-    let (publisher, status, leadership) = Publisher::new(&identity, &node, &links);
+    let (publisher, status, leadership) = Publisher::new(&identity, &node, &links, &wal, lost);
     let requests = Arc::new(Requests {
         id: config.id,
         proposals,
@@ -192,6 +193,8 @@ async fn open_log(
     let membership = configured_members(config)?;
     let mut wal = WalConfig::new(&config.data_dir, &config.cluster, config.id, membership);
     wal.segment_bytes = config.segment_bytes;
+    wal.scrub_interval = config.scrub_interval;
+    wal.accept_data_loss = config.accept_data_loss;
     let on_completion = Box::new(move |completion| {
         // Waits when the queue is full; fails when the driver has ended, and nobody cares.
         let _ = completions.blocking_send(completion);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use raft_core::{Event, Instant as Moment, Node, NodeId, Status};
+use raft_core::{Event, Instant as Moment, LogPosition, Node, NodeId, Status};
+use raft_wal::{Space, Wal, WalStats};
 use tokio::sync::watch;
 
 use crate::handshake::Identity;
@@ -20,6 +21,28 @@ pub struct NodeStatus {
     pub peers: Vec<PeerLink>,
     /// The random number of this node's data directory: another one means another directory.
     pub incarnation: u128,
+    /// Its log on disk.
+    pub log: LogStatus,
+}
+
+/// How the log on disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogStatus {
+    /// Is there room? While there is none, a leader refuses proposals and a follower takes no
+    /// entries.
+    pub space: Space,
+    /// The last entry that this node may have acknowledged and then lost from its disk. Until its log
+    /// reaches there again it is *limping*: it neither campaigns nor votes for a log that is shorter.
+    pub limping_until: Option<LogPosition>,
+    /// What was written, and what reading again has found.
+    pub stats: WalStats,
+}
+
+impl LogStatus {
+    fn of(wal: &Wal, lost: LogPosition, status: &Status) -> Self {
+        let limping_until = (status.last < lost).then_some(lost);
+        Self { space: wal.space(), limping_until, stats: wal.stats() }
+    }
 }
 
 /// One outgoing link.
@@ -49,6 +72,8 @@ pub(crate) struct Leadership {
 #[derive(Debug)]
 pub(crate) struct Publisher {
     id: NodeId,
+    /// What was lost from the disk before this start.
+    lost: LogPosition,
     status: watch::Sender<NodeStatus>,
     leadership: watch::Sender<Leadership>,
     is_urgent: bool,
@@ -62,16 +87,22 @@ impl Publisher {
         identity: &Identity,
         node: &Node,
         links: &Links,
+        wal: &Wal,
+        lost: LogPosition,
     ) -> (Self, watch::Receiver<NodeStatus>, watch::Receiver<Leadership>) {
+        let raft = node.status();
+        let log = LogStatus::of(wal, lost, &raft);
         let (status, watch_status) = watch::channel(NodeStatus {
-            raft: node.status(),
+            raft,
             cluster: identity.cluster.clone(),
             peers: links.statuses(),
             incarnation: identity.incarnation,
+            log,
         });
         let (leadership, watch_leadership) = watch::channel(Leadership::default());
         let publisher = Self {
             id: identity.id,
+            lost,
             status,
             leadership,
             is_urgent: false,
@@ -111,7 +142,7 @@ impl Publisher {
     }
 
     /// Publishes the status if it is time. To be called at the end of every turn.
-    pub(crate) fn publish(&mut self, now: Moment, node: &Node, links: &Links) {
+    pub(crate) fn publish(&mut self, now: Moment, node: &Node, links: &Links, wal: &Wal) {
         let next = self.last.after(PUBLISH_INTERVAL);
         if !self.is_urgent && now < next {
             self.due = Some(next);
@@ -121,10 +152,12 @@ impl Publisher {
         self.last = now;
         self.due = None;
         let (raft, peers) = (node.status(), links.statuses());
+        let log = LogStatus::of(wal, self.lost, &raft);
         self.status.send_if_modified(|status| {
-            let is_new = status.raft != raft || status.peers != peers;
+            let is_new = status.raft != raft || status.peers != peers || status.log != log;
             status.raft = raft;
             status.peers = peers;
+            status.log = log;
             is_new
         });
     }

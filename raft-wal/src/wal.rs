@@ -75,6 +75,8 @@ pub struct WalStats {
     pub scrubbed_bytes: u64,
     /// How often that found damage.
     pub damages: u64,
+    /// How often a damaged segment was written again.
+    pub repairs: u64,
     /// How often the writer had to wait for room on the disk.
     pub waits_for_space: u64,
 }
@@ -479,7 +481,12 @@ impl<F: FnMut(Completion)> Writer<F> {
                 tracing::warn!(%error, "a damaged segment cannot be written again yet");
                 Ok(())
             }
-            done => done,
+            done => {
+                done?;
+                lock(&self.shared.stats).repairs += 1;
+                tracing::info!("a damaged segment was written again");
+                Ok(())
+            }
         }
     }
 

@@ -32,6 +32,7 @@ fn not_leader(hint: Option<NodeId>) -> Outcome {
 fn not_applied(why: &NotApplied) -> Outcome {
     let reason = match *why {
         NotApplied::Busy => answer::NotApplied::Busy,
+        NotApplied::DiskFull => answer::NotApplied::DiskFull,
         NotApplied::Superseded => answer::NotApplied::Superseded,
         NotApplied::ShuttingDown => answer::NotApplied::ShuttingDown,
         NotApplied::TooLarge { bytes, max } => return Outcome::TooLarge(SizeLimit { bytes, max }),
@@ -68,6 +69,7 @@ pub(crate) fn answer_from_wire(outcome: Option<Outcome>) -> Answer {
         }
         Some(Outcome::NotApplied(why)) => Err(match answer::NotApplied::try_from(why) {
             Ok(answer::NotApplied::Busy) => NotApplied::Busy.into(),
+            Ok(answer::NotApplied::DiskFull) => NotApplied::DiskFull.into(),
             Ok(answer::NotApplied::Superseded) => NotApplied::Superseded.into(),
             Ok(answer::NotApplied::ShuttingDown) => NotApplied::ShuttingDown.into(),
             Ok(answer::NotApplied::Unspecified) | Err(_) => lost,
@@ -98,11 +100,12 @@ mod tests {
         let position = LogPosition::new(Term(3), LogIndex(9));
         let response = Bytes::from_static(b"done");
         let (bytes, max) = (5, 4);
-        let answers: [Answer; 10] = [
+        let answers: [Answer; 11] = [
             Ok(Applied { position, response }),
             Err(Failure::NotLeader { hint: None }),
             Err(Failure::NotLeader { hint: NodeId::new(2) }),
             Err(NotApplied::Busy.into()),
+            Err(NotApplied::DiskFull.into()),
             Err(NotApplied::Superseded.into()),
             Err(NotApplied::ShuttingDown.into()),
             Err(NotApplied::TooLarge { bytes, max }.into()),

@@ -29,6 +29,7 @@ pub(crate) async fn start_on_disk(
     let mut config = NodeConfig::new("test", id, "simulated", listen, peers);
     config.election_timeout = Duration::from_millis(40);
     config.heartbeat_interval = Duration::from_millis(10);
+    config.segment_bytes = 64 << 10;
     let disk = Arc::new(disk.for_this_life());
     let open = move |config: WalConfig, on_completion| Wal::open_on(disk, config, on_completion);
     launch(config, None, Count(0), Box::new(open)).await.expect("it starts")

@@ -1,9 +1,10 @@
-//! A node on a disk that fails.
+//! A node on a disk that fails, or is full.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use raft_core::NodeId;
+use raft_wal::Space;
 use raft_wal::sim::{Fault, SimDisk};
 
 use super::testing::start_on_disk;
@@ -55,4 +56,38 @@ async fn a_failing_disk_ends_the_node_and_everyone_is_answered() {
         handle.shutdown().await;
         task.wait().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn on_a_full_disk_writes_are_refused_reads_go_on_and_room_is_enough() {
+    let peers = BTreeMap::from([(NodeId::new(1).unwrap(), "localhost:1".to_owned())]);
+    let disk = SimDisk::new(1);
+    let (handle, task) = start_on_disk(&disk, peers).await;
+    let command = Bytes::from(vec![7; 1000]);
+    handle.propose(command.clone()).await.unwrap();
+    disk.set_capacity(Some(disk.used_bytes()));
+    let mut acknowledged = 1;
+    let refusal = loop {
+        match handle.propose(command.clone()).await {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error,
+        }
+        assert!(acknowledged < 200, "the disk is full");
+    };
+    assert_eq!(refusal, NotApplied::DiskFull.into());
+    let started = std::time::Instant::now();
+    assert_eq!(handle.propose(command.clone()).await, Err(NotApplied::DiskFull.into()));
+    assert!(started.elapsed() < Duration::from_secs(1), "refused at the door, not after a timeout");
+    let mut status = handle.watch_status();
+    status.wait_for(|status| status.log.space == Space::Low).await.unwrap();
+    let count = handle.read(Consistency::Linearizable).await.unwrap().0;
+    assert_eq!(count, acknowledged);
+
+    disk.set_capacity(None);
+    status.wait_for(|status| status.log.space == Space::Ample).await.unwrap();
+    handle.propose(command).await.unwrap();
+    let count = handle.read(Consistency::Linearizable).await.unwrap().0;
+    assert_eq!(count, acknowledged + 1);
+    handle.shutdown().await;
+    task.wait().await.unwrap();
 }
