@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::leaderboard::Leaderboard;
 use crate::rest::server::{self, Limits};
-use crate::rest::{Api, Rest};
+use crate::rest::{Api, Rest, metrics};
 
 mod args;
 
@@ -103,6 +103,7 @@ impl Node {
             head_bytes_max: HEAD_BYTES_MAX,
             drain_timeout: settings.drain_timeout,
         };
+        metrics::collect();
         // The HTTP port first: if it is taken, the log is not even opened.
         let listen_error = |source| NodeError::Listen { address: http.to_string(), source };
         let listener = TcpListener::bind(http).await.map_err(listen_error)?;

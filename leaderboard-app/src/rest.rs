@@ -1,7 +1,7 @@
 //! The HTTP interface of a node: what is asked, how it is answered, how it is refused.
 //!
 //! A request comes in through `server` (hyper), is routed here, read by `params` and `request`, and
-//! handled by one function in `votes`, `rankings`, `cluster` or `page`. A handler returns its response
+//! handled by one function in `votes`, `rankings`, `cluster`, `metrics` or `page`. A handler returns its response
 //! or a [`Problem`]; every problem is rendered in one place, on the way out, where it is known who
 //! leads.
 
@@ -25,6 +25,7 @@ use crate::leaderboard::Leaderboard;
 
 mod cluster;
 mod cursor;
+pub(crate) mod metrics;
 mod page;
 mod params;
 mod problem;
@@ -76,6 +77,7 @@ impl Rest {
             .route("/top_n_scores", get(rankings::top_n_scores))
             .route("/player_rankings", get(rankings::player_rankings))
             .route("/v1/cluster", get(cluster::cluster))
+            .route("/metrics", get(metrics::metrics))
             .route("/livez", get(cluster::livez))
             .route("/readyz", get(cluster::readyz));
         let router = page::routes(router)

@@ -34,6 +34,8 @@ pub struct LogStatus {
     /// The last entry that this node may have acknowledged and then lost from its disk. Until its log
     /// reaches there again it is *limping*: it neither campaigns nor votes for a log that is shorter.
     pub limping_until: Option<LogPosition>,
+    /// Bytes that were handed to it and are not durable yet.
+    pub backlog_bytes: u64,
     /// What was written, and what reading again has found.
     pub stats: WalStats,
 }
@@ -41,7 +43,8 @@ pub struct LogStatus {
 impl LogStatus {
     fn of(wal: &Wal, lost: LogPosition, status: &Status) -> Self {
         let limping_until = (status.last < lost).then_some(lost);
-        Self { space: wal.space(), limping_until, stats: wal.stats() }
+        let backlog_bytes = wal.backlog_bytes();
+        Self { space: wal.space(), limping_until, backlog_bytes, stats: wal.stats() }
     }
 }
 

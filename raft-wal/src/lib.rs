@@ -87,6 +87,7 @@ mod format;
 mod helpers;
 mod identity;
 mod log;
+mod meters;
 mod recovery;
 mod scrub;
 pub mod sim;

@@ -15,6 +15,7 @@ use crate::file_disk::FileDisk;
 use crate::helpers::{Finding, Helpers};
 use crate::identity::Identity;
 use crate::log::{Log, OpenedLog, Repair};
+use crate::meters::Meters;
 use crate::recovery::RecoveryReport;
 use crate::snapshots::SnapshotStore;
 
@@ -162,6 +163,7 @@ impl Wal {
         let mut writer = Writer {
             shared: Arc::clone(&shared),
             timers: Timers::new(&config),
+            meters: Meters::new(),
             log,
             helpers,
             batch_bytes: config.batch_bytes,
@@ -315,6 +317,7 @@ struct Writer<F> {
     log: Log,
     helpers: Helpers,
     timers: Timers,
+    meters: Meters,
     batch_bytes: u64,
     batch_records: usize,
     on_completion: F,
@@ -459,12 +462,14 @@ impl<F: FnMut(Completion)> Writer<F> {
         let mut stats = lock(&self.shared.stats);
         stats.batches += 1;
         stats.writes += batch.len() as u64;
-        stats.entries += batch.iter().map(|write| write.entries().len() as u64).sum::<u64>();
+        let entries = batch.iter().map(|write| write.entries().len() as u64).sum::<u64>();
+        stats.entries += entries;
         stats.bytes += bytes;
         stats.last_sync = took;
         stats.longest_sync = stats.longest_sync.max(took);
         stats.total_sync += took;
         drop(stats);
+        self.meters.synced(took, entries);
         if took > SLOW_SYNC {
             tracing::warn!(?took, "the log's disk is slow");
         }
@@ -484,6 +489,7 @@ impl<F: FnMut(Completion)> Writer<F> {
             done => {
                 done?;
                 lock(&self.shared.stats).repairs += 1;
+                self.meters.repaired();
                 tracing::info!("a damaged segment was written again");
                 Ok(())
             }
@@ -542,6 +548,7 @@ impl<F: FnMut(Completion)> Writer<F> {
                     stats.scrubbed_bytes += scrubbed.bytes();
                     stats.damages += u64::from(scrubbed.damage().is_some());
                     drop(stats);
+                    self.meters.scrubbed(scrubbed.bytes(), scrubbed.damage().is_some());
                     let repair = self.log.scrubbed(&scrubbed)?;
                     if repair != Repair::None {
                         (self.on_completion)(Completion::Damaged(repair));
@@ -554,6 +561,7 @@ impl<F: FnMut(Completion)> Writer<F> {
 
     fn space_is_low(&self, error: &WalError) {
         if !self.shared.space_low.swap(true, Ordering::Relaxed) {
+            self.meters.space(true);
             tracing::error!(%error, "the disk is full: entries wait for room");
         }
     }
@@ -561,6 +569,7 @@ impl<F: FnMut(Completion)> Writer<F> {
     fn space_is_ample(&mut self) {
         self.timers.space = None;
         if self.shared.space_low.swap(false, Ordering::Relaxed) {
+            self.meters.space(false);
             tracing::info!("there is room on the disk again");
         }
     }

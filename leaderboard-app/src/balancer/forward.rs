@@ -35,8 +35,9 @@ use super::request::{ClientRequest, IDEMPOTENCY_KEY, REQUEST_TIMEOUT, remove_hop
 /// middle of an election, say, are asked on until the deadline.
 const HOPELESS_ROUNDS_MAX: u32 = 2;
 
-/// The one refusal that more tries make worse.
-const OVERLOADED: &str = "overloaded";
+/// The refusals that more tries do not help: of a cluster that has too much to do, and of a leader whose
+/// disk is full and whose office nobody could take.
+const LASTING: [&str; 2] = ["overloaded", "disk_full"];
 
 /// The pause after a round, doubled each time up to the second value. An election with the default
 /// timeouts takes a few hundred milliseconds.
@@ -327,7 +328,7 @@ async fn understand(answer: Response<Incoming>, request: &ClientRequest) -> Trie
     };
     match verdict {
         Some(Verdict { code, outcome, retry }) if repairable(retry) => {
-            let passing = code != OVERLOADED;
+            let passing = !LASTING.contains(&code.as_str());
             Tried::Refused(Refused { response, outcome, passing })
         }
         _ => Tried::Answered(response),

@@ -104,6 +104,20 @@ pub struct NodeArgs {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub connections_max: u32,
+    /// How long after one closed file of the log was read again, to find damage early, the next one
+    /// is (ms, s, m); 0s never
+    #[arg(
+        long,
+        env = "LEADERBOARD_SCRUB_INTERVAL",
+        value_name = "DURATION",
+        default_value = "1m",
+        value_parser = duration_or_zero
+    )]
+    pub scrub_interval: Duration,
+    /// Start although the log is damaged and no other voter has what it lost; with what is before the
+    /// damage. Keeps the damaged files aside. For one start, so there is no variable for it
+    #[arg(long)]
+    pub accept_data_loss: bool,
 }
 
 impl NodeArgs {
@@ -130,6 +144,8 @@ impl NodeArgs {
             election_timeout: self.election_timeout,
             heartbeat_interval: self.heartbeat_interval,
             request_timeout: self.request_timeout,
+            scrub_interval: self.scrub_interval,
+            accept_data_loss: self.accept_data_loss,
             ..NodeConfig::new(self.cluster, self.id, self.data_dir, listen, peers)
         };
         Ok(NodeSettings {
@@ -187,7 +203,13 @@ fn member(text: &str) -> Result<(NodeId, String), String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
+    duration_or_zero(text).and_then(|duration| match duration {
+        Duration::ZERO => Err("it must be longer than zero".to_owned()),
+        duration => Ok(duration),
+    })
+}
+
+fn duration_or_zero(text: &str) -> Result<Duration, String> {
     parse_duration(text)
-        .filter(|duration| !duration.is_zero())
         .ok_or_else(|| "a duration is a whole number of ms, s or m, as in 300ms or 5s".to_owned())
 }

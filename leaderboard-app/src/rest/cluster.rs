@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use raft_grpc::{Consistency, LogIndex, NodeId, NodeStatus, RoleKind};
+use raft_grpc::{Consistency, LogIndex, LogStatus, NodeId, NodeStatus, RoleKind, Space};
 use serde::Serialize;
 
 use super::params::Params;
@@ -32,6 +32,41 @@ struct Cluster {
     digest: String,
     incarnation: String,
     links: Vec<Link>,
+    log: Log,
+}
+
+/// The log on this node's disk, since its start.
+#[derive(Serialize)]
+struct Log {
+    /// `ample`, or `low`: entries wait for room.
+    space: &'static str,
+    /// Lost entries that it may have acknowledged, and waits for the others to fill it up again.
+    limping: bool,
+    backlog_bytes: u64,
+    syncs: u64,
+    longest_sync_ms: u64,
+    scrubbed_bytes: u64,
+    damages: u64,
+    repairs: u64,
+}
+
+impl Log {
+    fn of(status: &LogStatus) -> Self {
+        let LogStatus { space, limping_until, stats, backlog_bytes } = status;
+        Self {
+            space: match space {
+                Space::Ample => "ample",
+                Space::Low => "low",
+            },
+            limping: limping_until.is_some(),
+            backlog_bytes: *backlog_bytes,
+            syncs: stats.batches,
+            longest_sync_ms: u64::try_from(stats.longest_sync.as_millis()).unwrap_or(u64::MAX),
+            scrubbed_bytes: stats.scrubbed_bytes,
+            damages: stats.damages,
+            repairs: stats.repairs,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -90,6 +125,7 @@ pub(crate) async fn cluster(
         digest: digest.to_string(),
         incarnation: format!("{:032x}", status.incarnation),
         links: links.collect(),
+        log: Log::of(&status.log),
         cluster: status.cluster,
     }))
 }

@@ -37,6 +37,7 @@ pub(crate) enum Code {
     Internal,
     NoLeader,
     Overloaded,
+    DiskFull,
     ShuttingDown,
     LeaderChanged,
     Interrupted,
@@ -46,7 +47,7 @@ pub(crate) enum Code {
 impl Code {
     /// All of them, in the order of their status.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 27] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::MalformedJson,
         Self::MalformedParameters,
         Self::IncompleteBody,
@@ -70,6 +71,7 @@ impl Code {
         Self::Internal,
         Self::NoLeader,
         Self::Overloaded,
+        Self::DiskFull,
         Self::ShuttingDown,
         Self::LeaderChanged,
         Self::Interrupted,
@@ -123,6 +125,7 @@ impl Code {
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "The node made a mistake"),
             Self::NoLeader => (S::SERVICE_UNAVAILABLE, "no_leader", "No leader is known"),
             Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded", "Too much is waiting"),
+            Self::DiskFull => (S::SERVICE_UNAVAILABLE, "disk_full", "The leader's disk is full"),
             Self::ShuttingDown => {
                 (S::SERVICE_UNAVAILABLE, "shutting_down", "This node is stopping")
             }
@@ -225,6 +228,7 @@ impl Problem {
                 let code = match refusal {
                     NotApplied::NoLeader => Code::NoLeader,
                     NotApplied::Superseded => Code::LeaderChanged,
+                    NotApplied::DiskFull => Code::DiskFull,
                     NotApplied::TooLarge { .. } => Code::BodyTooLarge,
                     NotApplied::ShuttingDown => Code::ShuttingDown,
                     NotApplied::Timeout => Code::DeadlinePassed,
@@ -370,7 +374,9 @@ mod tests {
             let problem = Problem::of_write(&ProposeError::Unknown(unknown), true);
             assert_eq!((problem.code, problem.outcome), (Code::Interrupted, Outcome::Unknown));
         }
-        for refusal in [NotApplied::NoLeader, NotApplied::Busy, NotApplied::Superseded] {
+        for refusal in
+            [NotApplied::NoLeader, NotApplied::Busy, NotApplied::DiskFull, NotApplied::Superseded]
+        {
             let problem = Problem::of_write(&ProposeError::NotApplied(refusal), false);
             assert_eq!((problem.outcome, problem.retry), (Outcome::NotApplied, Retry::Safe));
             assert_eq!(problem.code.status(), StatusCode::SERVICE_UNAVAILABLE);

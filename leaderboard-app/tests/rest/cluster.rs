@@ -40,6 +40,10 @@ async fn a_node_describes_itself_and_its_cluster() {
         "healthy": true,
     });
     assert_eq!(cluster["members"], Value::Array(vec![member]));
+    let log = &cluster["log"];
+    assert_eq!((&log["space"], &log["limping"]), (&json!("ample"), &json!(false)));
+    assert_eq!((&log["damages"], &log["repairs"]), (&json!(0), &json!(0)));
+    assert!(log["syncs"].as_u64().unwrap() >= 1, "{log}");
 
     let alive = client.get("/livez").await;
     assert_eq!((alive.status, alive.json()["status"].clone()), (StatusCode::OK, json!("alive")));
@@ -48,6 +52,28 @@ async fn a_node_describes_itself_and_its_cluster() {
         assert_eq!(ready.status, StatusCode::OK);
         assert_eq!(ready.json(), json!({ "status": "ready", "node": 1, "level": level }));
     }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_in_the_format_of_prometheus() {
+    let server = Server::start().await;
+    server.client.vote("a", 1).await;
+    let reply = server.client.get("/metrics").await;
+    assert_eq!(reply.status, StatusCode::OK);
+    let kind = reply.headers["content-type"].to_str().unwrap();
+    assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
+    let text = String::from_utf8(reply.body.to_vec()).unwrap();
+    let value = |name: &str| {
+        let line = text.lines().find(|line| line.split(' ').next() == Some(name));
+        let line = line.unwrap_or_else(|| panic!("no {name} in {text}"));
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    assert!(value("wal_sync_seconds_count") >= 1.0);
+    assert!(value("wal_batch_entries_sum") >= 1.0);
+    // Other nodes of this process share the numbers, and none of them has a damaged or full disk.
+    assert_eq!((value("wal_damages_total"), value("wal_space_low")), (0.0, 0.0));
+    assert_eq!(server.client.get("/metrics?x=1").await.status, StatusCode::BAD_REQUEST);
     server.stop().await;
 }
 
