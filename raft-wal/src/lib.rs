@@ -19,7 +19,9 @@
 //! - A failed write or sync ends the log ([`Completion::Failed`]): nothing is retried, because
 //!   after a failed sync the system forgets what it could not write and reports success next time.
 //! - Recovery tells a *torn* end, which a power cut leaves and nobody was promised, from
-//!   *corruption*, which it never drops, skips or repairs by forgetting ([`OpenError::Corrupt`]).
+//!   *corruption*, which it never drops or skips in silence. A node whose vote is intact comes back
+//!   with what is whole and the mark of what it lost ([`Restored::lost`](raft_core::Restored)), which
+//!   keeps it from helping anybody who lacks that; any other is refused ([`OpenError::Corrupt`]).
 //! - A directory belongs to one node of one cluster, and to one process at a time.
 //!
 //! # The crate
@@ -29,14 +31,16 @@
 //! | `FORMAT.md` | every byte on disk, and how recovery judges them |
 //! | `format/` | records, batches, headers: pure functions between values and bytes |
 //! | `format/walk.rs` | the judgement of torn and corrupt |
-//! | `log.rs` | [`Log`]: append, sync, roll; synchronous, over a [`Disk`] |
-//! | `recovery.rs` | opening: identity, links between segments, replay |
-//! | `wal.rs` | [`Wal`]: the log on a thread, with group commit |
+//! | `log.rs` | [`Log`]: append, sync, roll, drop, repair; synchronous, over a [`Disk`] |
+//! | `recovery.rs`, `recovery/plan.rs` | opening: what is there, and what is done about it |
+//! | `snapshots.rs` | [`SnapshotStore`]: snapshots cut here, and those that arrive in pieces |
+//! | `scrub.rs` | reading again what was written long ago |
+//! | `wal.rs`, `helpers.rs` | [`Wal`]: the log on a thread, with group commit, and the threads beside it |
 //! | `file_disk.rs`, [`sim`] | the real disk, and one that loses what a real one may lose |
 //!
-//! Deliberately absent: timers, retries, memory maps, a choice of durability levels, reading
-//! entries back while running (the node holds its log in memory), and any knowledge of networks.
-//! Logs are not compacted yet: the first segment of a directory stays the first.
+//! Deliberately absent: timers that delay a write, retries, memory maps, a choice of durability
+//! levels, reading entries back while running (the node holds its log in memory), and any knowledge of
+//! networks.
 //!
 //! # Example
 //!
