@@ -7,7 +7,7 @@ use raft_core::NodeId;
 use raft_wal::Space;
 use raft_wal::sim::{Fault, SimDisk};
 
-use super::testing::start_on_disk;
+use super::testing::{Count, start_cluster, start_on_disk};
 use super::*;
 use crate::error::{NotApplied, ProposeError, Unknown};
 use crate::handle::Consistency;
@@ -90,4 +90,42 @@ async fn on_a_full_disk_writes_are_refused_reads_go_on_and_room_is_enough() {
     assert_eq!(count, acknowledged + 1);
     handle.shutdown().await;
     task.wait().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_leader_on_a_full_disk_lets_another_one_lead_and_catches_up_when_there_is_room() {
+    let disks = [SimDisk::new(1), SimDisk::new(2), SimDisk::new(3)];
+    let nodes = start_cluster(&disks).await;
+    let command = Bytes::from(vec![7; 1000]);
+    nodes[0].0.propose(command.clone()).await.unwrap();
+    let leads = |node: &(RaftHandle<Count>, NodeTask)| {
+        let status = node.0.status().raft;
+        status.leader == Some(status.id)
+    };
+    let first = nodes.iter().position(leads).expect("it was answered by a leader");
+    let full = &nodes[first].0;
+    disks[first].set_capacity(Some(disks[first].used_bytes()));
+    let mut low = full.watch_status();
+    // Some may be refused or lost track of around the handover; all that is acknowledged counts.
+    let (mut acknowledged, mut unsure) = (1, 0);
+    for _ in 0..400 {
+        match full.propose(command.clone()).await {
+            Ok(_) => acknowledged += 1,
+            Err(ProposeError::NotApplied(_)) => {}
+            Err(ProposeError::Unknown(_)) => unsure += 1,
+        }
+    }
+    let status = low.wait_for(|status| status.log.space == Space::Low).await.unwrap().clone();
+    assert_ne!(status.raft.leader, Some(status.raft.id), "another one leads");
+    assert!(acknowledged > 300, "the others have room: {acknowledged}");
+
+    disks[first].set_capacity(None);
+    low.wait_for(|status| status.log.space == Space::Ample).await.unwrap();
+    let applied = full.propose(command).await.unwrap().position.index;
+    let count = full.read(Consistency::AtLeast(applied)).await.unwrap().0;
+    assert!((acknowledged + 1..=acknowledged + 1 + unsure).contains(&count), "{count}");
+    for (handle, task) in nodes {
+        handle.shutdown().await;
+        task.wait().await.unwrap();
+    }
 }
