@@ -38,7 +38,7 @@ pub struct Log {
     sealed: VecDeque<Sealed>,
     /// The header of the current one.
     header: SegmentHeader,
-    /// Could the log begin with the current one?
+    /// Could the log begin with what the header of the current one stands on?
     is_beginning: bool,
     segment: Segment,
     /// Segments with lower numbers mean nothing once all that was appended is durable: a snapshot
@@ -380,6 +380,8 @@ impl Log {
             self.roll(batch_bytes(records))?;
             self.snapshots.publish(snapshot)?;
             self.needed_from = self.segment.id;
+            // What its header stands on is superseded by its first record.
+            self.is_beginning = false;
         }
         let bulk = |write: &Write| !write.entries().is_empty() || write.snapshot().is_some();
         let urgency = if writes.iter().any(bulk) { Urgency::Bulk } else { Urgency::Urgent };

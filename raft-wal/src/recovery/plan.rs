@@ -45,7 +45,8 @@ pub(crate) struct TailBatch {
 pub(crate) struct Sealed {
     pub(crate) name: String,
     pub(crate) header: SegmentHeader,
-    /// Could the log begin with it? Not if something before it was cut off later.
+    /// Could the log begin with what its header stands on? Not if that was cut off later, or if a
+    /// snapshot took its place.
     pub(crate) is_beginning: bool,
 }
 

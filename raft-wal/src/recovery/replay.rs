@@ -15,8 +15,8 @@ pub(crate) struct Replay {
     /// The segment in which a snapshot took the place of the log, counted from the first: those before
     /// it mean nothing any more.
     pub(crate) reset_in: Option<usize>,
-    /// Which segments the log could begin with, as far as they themselves go: nothing before them was
-    /// cut off later.
+    /// Which segments the log could begin with, as far as they themselves go: what their headers stand
+    /// on was not cut off later, and no snapshot took its place.
     pub(crate) beginnings: Vec<bool>,
     /// Up to where the log was not needed any more.
     compacted: Option<LogBase>,
@@ -65,7 +65,10 @@ impl Replay {
             for (batch, scanned) in scan.batches.iter().enumerate() {
                 for (group, record) in &scanned.records {
                     match record {
-                        Record::Reset(_) => replay.reset_in = Some(segment),
+                        Record::Reset(_) => {
+                            replay.reset_in = Some(segment);
+                            replay.beginnings.fill(false);
+                        }
                         Record::Truncate(from) => {
                             if !is_first && replay.reset_in.is_none() && *from <= first_index {
                                 return Err(Unsound::NoBeginning);
