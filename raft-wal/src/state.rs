@@ -122,7 +122,9 @@ impl LogState {
         if let Some(snapshot) = write.snapshot() {
             let (new, old) = (snapshot.base.position, self.base.position);
             if new.index <= old.index {
-                return Err(format!("a snapshot of {new} in place of a log that begins behind {old}"));
+                return Err(format!(
+                    "a snapshot of {new} in place of a log that begins behind {old}"
+                ));
             }
             self.reset(&snapshot.base);
         }
@@ -164,12 +166,8 @@ impl LogState {
     /// # Errors
     /// If the base is not in the log.
     pub(crate) fn compact(&mut self, base: &LogBase) -> Result<(), String> {
-        if base.position.index < self.base.position.index {
+        if !self.can_compact(base)? {
             return Ok(());
-        }
-        if self.position_at(base.position.index) != Some(base.position) {
-            let (new, old, last) = (base.position, self.base.position, self.last());
-            return Err(format!("a compaction up to {new} of a log of {old} to {last}"));
         }
         let dropped = base.position.index.0 - self.base.position.index.0;
         // Not above the length, so it fits.
@@ -180,12 +178,31 @@ impl LogState {
         Ok(())
     }
 
+    /// Is there something to forget up to this base?
+    ///
+    /// # Errors
+    /// If it is not in the log.
+    pub(crate) fn can_compact(&self, base: &LogBase) -> Result<bool, String> {
+        if base.position.index < self.base.position.index {
+            return Ok(false);
+        }
+        if self.position_at(base.position.index) != Some(base.position) {
+            let (new, old, last) = (base.position, self.base.position, self.last());
+            return Err(format!("a compaction up to {new} of a log of {old} to {last}"));
+        }
+        Ok(true)
+    }
+
     /// This log is of a group, whatever it holds.
     pub(crate) fn join(&mut self, group: GroupId) {
         self.group = Some(group);
     }
 
-    fn join_group(&mut self, group: GroupId) -> Result<(), String> {
+    /// What follows is of this group.
+    ///
+    /// # Errors
+    /// If the log is of another one.
+    pub(crate) fn join_group(&mut self, group: GroupId) -> Result<(), String> {
         match self.group {
             Some(own) if own != group => Err(format!("{group} in a log of {own}")),
             _ => {

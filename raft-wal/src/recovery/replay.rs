@@ -91,9 +91,15 @@ impl Replay {
     }
 
     fn take(&mut self, group: GroupId, record: &Record) -> Result<(), String> {
+        if let Record::Compacted(base) = record {
+            return self.compact(group, base);
+        }
         self.state.apply_record(group, record)?;
         match record {
             Record::Truncate(from) => {
+                if self.compacted.as_ref().is_some_and(|it| it.position.index >= *from) {
+                    return Err(format!("a truncation from {from} of what was compacted"));
+                }
                 let kept = self.entries.partition_point(|entry| entry.index < *from);
                 self.entries.truncate(kept);
             }
@@ -103,10 +109,19 @@ impl Replay {
                 self.entries.clear();
                 self.compacted = None;
             }
-            Record::Compacted(base) if base.position.index > self.base.position.index => {
-                self.compacted = Some(base.clone());
-            }
             Record::Compacted(_) | Record::HardState(_) | Record::Seal(_) => {}
+        }
+        Ok(())
+    }
+
+    /// What was compacted is remembered for now: whether the snapshot that stood for it is still whole
+    /// is not known here.
+    fn compact(&mut self, group: GroupId, base: &LogBase) -> Result<(), String> {
+        self.state.join_group(group)?;
+        let index = base.position.index;
+        let is_more = self.compacted.as_ref().is_none_or(|it| it.position.index < index);
+        if is_more && self.state.can_compact(base)? {
+            self.compacted = Some(base.clone());
         }
         Ok(())
     }
@@ -123,18 +138,15 @@ impl Replay {
         self.entries.get(usize::try_from(slot).ok()?).map(Entry::position)
     }
 
-    /// The log behind what was compacted, for a node whose snapshot goes up to `snapshot`; all of it
-    /// if that lies before.
-    pub(crate) fn trimmed(self, snapshot: LogIndex) -> (LogBase, Vec<Entry>) {
-        let Self { base, mut entries, compacted, .. } = self;
-        match compacted {
-            Some(compacted) if compacted.position.index <= snapshot => {
-                let dropped =
-                    entries.partition_point(|entry| entry.index <= compacted.position.index);
-                entries.drain(..dropped);
-                (compacted, entries)
-            }
-            _ => (base, entries),
-        }
+    /// Forgets what was compacted, if the snapshot that stands for it goes so far: up to this index.
+    pub(crate) fn forget_compacted(&mut self, snapshot: LogIndex) -> Result<(), String> {
+        let Some(compacted) = self.compacted.take_if(|it| it.position.index <= snapshot) else {
+            return Ok(());
+        };
+        self.state.compact(&compacted)?;
+        let dropped = self.entries.partition_point(|entry| entry.index <= compacted.position.index);
+        self.entries.drain(..dropped);
+        self.base = compacted;
+        Ok(())
     }
 }
