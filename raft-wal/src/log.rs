@@ -38,7 +38,7 @@ pub struct Log {
     sealed: VecDeque<Sealed>,
     /// The header of the current one.
     header: SegmentHeader,
-    /// Could the log begin with the current one?
+    /// Could the log begin with what the header of the current one stands on?
     is_beginning: bool,
     segment: Segment,
     /// Segments with lower numbers mean nothing once all that was appended is durable: a snapshot
@@ -238,7 +238,7 @@ impl Log {
             unless_full(written)?;
             log.sync_segment()?;
             let needed = base.position.index.min(log.snapshots.fallback_index());
-            unless_full(log.drop_behind_snapshot(needed))
+            unless_full(log.drop_behind_snapshot(needed).map(drop))
         })
     }
 
@@ -287,8 +287,11 @@ impl Log {
         tracing::error!(%damage, "a segment was damaged at rest");
         let base = self.state.base().position.index;
         if place < self.count_not_needed(base) {
-            self.unless_poisoned(|log| unless_full(log.drop_behind_snapshot(base)))?;
-            return Ok(Repair::None);
+            return match self.unless_poisoned(|log| log.drop_behind_snapshot(base)) {
+                Ok(false) => Ok(Repair::Snapshot),
+                Err(error) if !error.is_no_space() => Err(error),
+                _ => Ok(Repair::None),
+            };
         }
         let beginning = self.sealed.iter().take(place + 1).rev().find(|it| it.is_beginning);
         let from = beginning.map_or(base, |it| it.header.base.position.index);
@@ -299,9 +302,23 @@ impl Log {
     /// the place of those that held them. `entries` is all of the log behind there, up to its last entry.
     ///
     /// # Errors
-    /// As [`Log::append`]; [`WalError::Refused`] without harm if the entries are not those.
+    /// As [`Log::append`]; but [`WalError::Refused`] does no harm here: the entries are not those (any
+    /// more), or the snapshot that they stand on is not there. The next scrub finds the damage again.
     pub fn rewrite(&mut self, entries: &[Entry]) -> Result<(), WalError> {
-        self.unless_poisoned(|log| log.try_rewrite(entries))
+        let refused = |reason: &str| Err(WalError::Refused { reason: reason.to_owned() });
+        if self.poisoned {
+            return Err(WalError::Poisoned);
+        }
+        let Some((place, tail)) = self.plan_rewriting(entries) else {
+            return refused("entries that are not those of this log");
+        };
+        let index = tail.header.base.position.index;
+        if tail.header.previous.is_none()
+            && !self.unless_poisoned(|log| log.snapshots.ascertain(index))?
+        {
+            return refused("entries behind a snapshot that is not there");
+        }
+        self.unless_poisoned(|log| log.try_rewrite(place, tail))
     }
 
     /// An order to prepare the next segment, as soon as the current one is half full and if none
@@ -380,6 +397,8 @@ impl Log {
             self.roll(batch_bytes(records))?;
             self.snapshots.publish(snapshot)?;
             self.needed_from = self.segment.id;
+            // What its header stands on is superseded by its first record.
+            self.is_beginning = false;
         }
         let bulk = |write: &Write| !write.entries().is_empty() || write.snapshot().is_some();
         let urgency = if writes.iter().any(bulk) { Urgency::Bulk } else { Urgency::Urgent };
@@ -511,13 +530,15 @@ impl Log {
         first.unwrap_or_default()
     }
 
-    /// Removes the segments that hold nothing behind this index, for which there is a snapshot.
-    fn drop_behind_snapshot(&mut self, index: LogIndex) -> Result<(), WalError> {
+    /// Removes the segments that hold nothing behind this index, if there is a snapshot that stands for
+    /// them; false if there is none.
+    fn drop_behind_snapshot(&mut self, index: LogIndex) -> Result<bool, WalError> {
         let count = self.count_not_needed(index);
-        if count > 0 {
-            self.snapshots.ascertain(index)?;
+        if count > 0 && !self.snapshots.ascertain(index)? {
+            return Ok(false);
         }
-        self.drop_segments(count)
+        self.drop_segments(count)?;
+        Ok(true)
     }
 
     /// Removes so many sealed segments, the oldest ones.
@@ -532,36 +553,34 @@ impl Log {
         Ok(sync_directory(self.disk.as_ref())?)
     }
 
-    fn try_rewrite(&mut self, entries: &[Entry]) -> Result<(), WalError> {
-        self.sync_segment()?;
+    /// Where a rewriting of all that ends with these entries begins: so many sealed segments stay, and
+    /// this follows them. `None` if the entries are not those of this log, or if what they stand on is
+    /// not certain.
+    fn plan_rewriting(&self, entries: &[Entry]) -> Option<(usize, Tail)> {
         let first = entries.first().map_or(self.state.last().index.next(), |entry| entry.index);
         let after = first.prev();
-        let refused = || WalError::Refused { reason: "entries of another log".to_owned() };
         let begins_there = |it: &Sealed| it.is_beginning && it.header.base.position.index == after;
-        let place = self.sealed.iter().position(begins_there);
-        let (place, mut header) = if self.state.base().position.index == after {
-            self.snapshots.ascertain(after)?;
+        let (place, header) = if self.state.base().position.index == after {
             let first_id = self.sealed.front().map_or(&self.header, |it| &it.header).first_id;
-            let base = self.state.base().clone();
-            let hard_state = self.state.hard_state();
-            let repairs = self.state.repairs();
+            let (base, hard_state) = (self.state.base().clone(), self.state.hard_state());
             let header = self.header.clone();
-            let header =
-                SegmentHeader { first_id, previous: None, base, hard_state, repairs, ..header };
-            (0, header)
+            (0, SegmentHeader { first_id, previous: None, base, hard_state, ..header })
         } else {
-            let place = place.ok_or_else(refused)?;
+            let place = self.sealed.iter().position(begins_there)?;
             (place, self.sealed[place].header.clone())
         };
-        header.id = self.segment.id + 1;
-        let group = self.state.group();
+        // What was lost is not forgotten, even if the segment is older than that.
+        let (id, repairs) = (self.segment.id + 1, self.state.repairs());
+        let header = SegmentHeader { id, repairs, ..header };
         let mut state = LogState::at_start_of(&header);
-        let batches = self.batches_of(entries, &mut state, group).map_err(|_| refused())?;
-        if state.end() != self.state.end() || state.hard_state() != self.state.hard_state() {
-            return Err(refused());
-        }
+        let batches = self.batches_of(entries, &mut state, self.state.group()).ok()?;
+        let is_this = state.end() == self.state.end() && state.outcome() == self.state.outcome();
+        is_this.then_some((place, Tail { header, batches }))
+    }
+
+    fn try_rewrite(&mut self, place: usize, tail: Tail) -> Result<(), WalError> {
+        self.sync_segment()?;
         let number = self.spare_number();
-        let tail = Tail { header, batches };
         let (segment, header) =
             write_again(&self.disk, self.segment_bytes, tail, number, &mut self.buffer)
                 .map_err(WalError::of_new_file)?;

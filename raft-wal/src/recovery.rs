@@ -1,6 +1,7 @@
 //! Opening a directory: whose it is, what its segments and snapshots say, whether all of it is there,
 //! and what is done if not.
 
+use std::io;
 use std::sync::Arc;
 
 use raft_core::{LogPosition, Restored};
@@ -69,7 +70,12 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog,
     let Plan { restored, log, held, unsure, obsolete, broken, mut report } = plan;
     let snapshots = SnapshotStore::new(Arc::clone(&disk), directory, held);
     if let Some(snapshot) = unsure {
-        snapshots.write_again(&snapshot)?;
+        let whole = snapshots.write_again(&snapshot)?;
+        let changed = || io::ErrorKind::InvalidData.into();
+        whole
+            .then_some(())
+            .ok_or_else(changed)
+            .map_err(DiskError::of("read again", "a snapshot"))?;
     }
     let log = Log::start(disk, config, log, snapshots)?;
     clear_away(log.disk(), &names, &obsolete, &broken)?;

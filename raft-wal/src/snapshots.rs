@@ -53,6 +53,9 @@ struct State {
     /// directory that failed, a run before this one may have left a name that only memory holds.
     certain: Vec<SnapshotId>,
     arriving: Option<Arriving>,
+    /// Complete, checked and synced under a temporary name: each waits for the write that puts it in
+    /// place of the log, while the next one may already be arriving.
+    arrived: Vec<(Snapshot, NamedFile)>,
     /// How many temporary files there were.
     files: u64,
 }
@@ -62,10 +65,7 @@ struct Arriving {
     snapshot: Snapshot,
     /// Bytes of it that are here.
     held: u64,
-    /// The file while it grows.
-    growing: Option<GrowingFile>,
-    /// The name of the file once it is complete, checked and synced.
-    complete: Option<NamedFile>,
+    growing: GrowingFile,
 }
 
 /// A snapshot file that is being written.
@@ -144,8 +144,9 @@ impl SnapshotStore {
             Incoming::Abandon(id) => {
                 let mut state = self.state();
                 if let Some(arriving) = state.arriving.take_if(|it| it.snapshot.id() == id) {
-                    arriving.discard(self.disk());
+                    discard(self.disk(), &arriving.growing.file.name);
                 }
+                self.discard_arrived(&mut state, |snapshot| snapshot.id() == id);
                 Ok(None)
             }
         }
@@ -153,19 +154,17 @@ impl SnapshotStore {
 
     fn begin(&self, snapshot: Snapshot) -> Result<(SnapshotId, u64), WalError> {
         let id = snapshot.id();
-        if let Some(arriving) = &self.state().arriving
-            && arriving.snapshot == snapshot
-        {
-            return Ok((id, arriving.held));
+        if let Some(held) = self.state().held_of(|known| *known == snapshot) {
+            return Ok((id, held));
         }
-        let file = self.grow()?;
-        let empty = snapshot.length == 0;
-        let arriving = Arriving { snapshot, held: 0, growing: Some(file), complete: None };
-        if let Some(before) = self.state().arriving.replace(arriving) {
-            before.discard(self.disk());
+        let growing = self.grow()?;
+        let arriving = Arriving { snapshot, held: 0, growing };
+        let mut state = self.state();
+        if let Some(before) = state.arriving.replace(arriving) {
+            discard(self.disk(), &before.growing.file.name);
         }
-        if empty {
-            self.complete_arriving(&mut self.state())?;
+        if id.length == 0 {
+            self.complete_arriving(&mut state)?;
         }
         Ok((id, 0))
     }
@@ -178,47 +177,53 @@ impl SnapshotStore {
     ) -> Result<Option<(SnapshotId, u64)>, WalError> {
         let mut state = self.state();
         let Some(arriving) = state.arriving.as_mut().filter(|it| it.snapshot.id() == id) else {
-            return Ok(None); // Of one that was abandoned.
+            // Whole already, or of one that was abandoned.
+            return Ok(state.held_of(|known| known.id() == id).map(|held| (id, held)));
         };
         let follows = offset == arriving.held;
         let fits = bytes.len() as u64 <= arriving.snapshot.length - arriving.held;
         let mut outcome = Ok(());
-        if let (true, true, Some(growing)) = (follows, fits, &mut arriving.growing) {
-            outcome = growing.write(bytes).map_err(WalError::of_new_file);
-            arriving.held = growing.length;
+        if follows && fits {
+            outcome = arriving.growing.write(bytes).map_err(WalError::of_new_file);
+            arriving.held = arriving.growing.length;
         }
-        if outcome.is_ok() && arriving.held == arriving.snapshot.length {
-            outcome = self.complete_arriving(&mut state);
+        let is_complete = arriving.held == arriving.snapshot.length;
+        if outcome.is_err()
+            && let Some(arriving) = state.arriving.take()
+        {
+            discard(self.disk(), &arriving.growing.file.name);
         }
-        if let Err(error) = outcome {
-            if let Some(arriving) = state.arriving.take() {
-                arriving.discard(self.disk());
-            }
-            return Err(error);
+        outcome?;
+        if is_complete {
+            self.complete_arriving(&mut state)?;
         }
-        let held = state.arriving.as_ref().map_or(0, |arriving| arriving.held);
-        Ok(Some((id, held)))
+        Ok(Some((id, state.held_of(|known| known.id() == id).unwrap_or(0))))
     }
 
     /// All bytes are here: are they the right ones?
     fn complete_arriving(&self, state: &mut State) -> Result<(), WalError> {
-        let Some(arriving) = &mut state.arriving else { return Ok(()) };
-        let Some(growing) = arriving.growing.take() else { return Ok(()) };
-        let base = arriving.snapshot.base.clone();
+        let Some(Arriving { snapshot, growing, .. }) = state.arriving.take() else {
+            return Ok(());
+        };
         let name = growing.file.name.clone();
-        let finished = growing.finish(base).map_err(|error| {
+        let finished = growing.finish(snapshot.base.clone()).map_err(|error| {
             discard(self.disk(), &name);
             WalError::of_new_file(error)
         });
         let (file, complete) = finished?;
-        if complete == arriving.snapshot {
-            arriving.complete = Some(file);
+        if complete == snapshot {
+            state.arrived.push((snapshot, file));
         } else {
-            tracing::warn!(snapshot = %arriving.snapshot.id(), "a snapshot arrived damaged");
+            tracing::warn!(snapshot = %snapshot.id(), "a snapshot arrived damaged");
             discard(self.disk(), &file.name);
-            state.arriving = None;
         }
         Ok(())
+    }
+
+    fn discard_arrived(&self, state: &mut State, unwanted: impl Fn(&Snapshot) -> bool) {
+        for (_, file) in state.arrived.extract_if(.., |(snapshot, _)| unwanted(snapshot)) {
+            discard(self.disk(), &file.name);
+        }
     }
 
     /// Makes the snapshot that has arrived one that is held, durably.
@@ -227,13 +232,15 @@ impl SnapshotStore {
         if state.held.last() == Some(snapshot) {
             return Ok(());
         }
-        let arrived = |it: &mut Arriving| it.snapshot == *snapshot && it.complete.is_some();
-        let arrived = state.arriving.take_if(arrived).and_then(|arriving| arriving.complete);
-        let Some(file) = arrived else {
+        let Some(place) = state.arrived.iter().position(|(arrived, _)| arrived == snapshot) else {
             let reason = format!("a snapshot, {}, that has not arrived", snapshot.id());
             return Err(WalError::Refused { reason });
         };
-        self.keep(&mut state, file, snapshot.clone())
+        let (_, file) = state.arrived.remove(place);
+        self.keep(&mut state, file, snapshot.clone())?;
+        // Whatever else goes no further is not going to be wanted.
+        self.discard_arrived(&mut state, |other| other.index() <= snapshot.index());
+        Ok(())
     }
 
     /// The order carries the safety: content durable, then the name, then those before it may go.
@@ -290,9 +297,8 @@ impl SnapshotStore {
         let state = self.state();
         let held = state.held.iter().find(|held| held.id() == id);
         let held = held.map(|held| snapshot_name(held.base.position));
-        let arrived = state.arriving.as_ref().filter(|arriving| arriving.snapshot.id() == id);
-        let arrived = arrived.and_then(|arriving| arriving.complete.as_ref());
-        let Some(name) = held.or_else(|| arrived.map(|file| file.name.clone())) else {
+        let arrived = state.arrived.iter().find(|(arrived, _)| arrived.id() == id);
+        let Some(name) = held.or_else(|| arrived.map(|(_, file)| file.name.clone())) else {
             return Ok(None);
         };
         let file = NamedFile::open(self.disk(), &name)?;
@@ -307,34 +313,44 @@ impl SnapshotStore {
         Ok(Some(SnapshotReader { file, salt, length: id.length, at: 0, chunk: None }))
     }
 
-    /// Before the log up to this index is removed: makes sure that a snapshot stands for it.
-    pub(crate) fn ascertain(&self, index: LogIndex) -> Result<(), WalError> {
-        let candidate = {
+    /// Before the log up to this index is removed: makes sure that a snapshot stands for it. Is there
+    /// one?
+    pub(crate) fn ascertain(&self, index: LogIndex) -> Result<bool, WalError> {
+        if index == LogIndex(0) {
+            return Ok(true);
+        }
+        let (newest, is_certain) = {
             let state = self.state();
             let mut reaching = state.held.iter().rev().take_while(|held| held.index() >= index);
             let newest = reaching.clone().next().cloned();
-            newest.filter(|_| !reaching.any(|held| state.certain.contains(&held.id())))
+            (newest, reaching.any(|held| state.certain.contains(&held.id())))
         };
-        match candidate {
-            Some(snapshot) if index > LogIndex(0) => self.write_again(&snapshot),
-            _ => Ok(()),
+        match newest {
+            Some(_) if is_certain => Ok(true),
+            Some(snapshot) => self.write_again(&snapshot),
+            None => Ok(false),
         }
     }
 
     /// Writes a held snapshot again. As with the log's tail: what a run before this one left behind may
-    /// be in memory only, and the log is about to rely on it.
-    pub(crate) fn write_again(&self, snapshot: &Snapshot) -> Result<(), WalError> {
-        let Some(mut reader) = self.open(snapshot.id())? else { return Ok(()) };
+    /// be in memory only, and the log is about to rely on it. False if it is not whole any more.
+    pub(crate) fn write_again(&self, snapshot: &Snapshot) -> Result<bool, WalError> {
+        let Some(mut reader) = self.open(snapshot.id())? else { return Ok(false) };
         let mut writer = self.create(snapshot.base.clone())?;
         let mut piece = vec![0; CHUNK_BYTES];
         loop {
-            let read = io::Read::read(&mut reader, &mut piece);
-            match read.map_err(DiskError::of("read", &reader.file.name))? {
-                0 => break,
-                read => writer.write(&piece[..read])?,
+            match io::Read::read(&mut reader, &mut piece) {
+                Ok(0) => break,
+                Ok(read) => writer.write(&piece[..read])?,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tracing::error!(%error, "a snapshot was damaged at rest");
+                    self.forget(snapshot.id());
+                    return Ok(false);
+                }
+                Err(error) => return Err(DiskError::of("read", &reader.file.name)(error).into()),
             }
         }
-        writer.finish().map(drop)
+        Ok(writer.finish()? == *snapshot)
     }
 
     /// A damaged snapshot is none. Its file stays until another one takes its name.
@@ -371,12 +387,12 @@ fn discard(disk: &dyn Disk, name: &str) {
     }
 }
 
-impl Arriving {
-    fn discard(self, disk: &dyn Disk) {
-        let growing = self.growing.map(|growing| growing.file);
-        if let Some(file) = growing.or(self.complete) {
-            discard(disk, &file.name);
-        }
+impl State {
+    /// How much is here of a snapshot that is on its way or waits for its write.
+    fn held_of(&self, is_it: impl Fn(&Snapshot) -> bool) -> Option<u64> {
+        let arriving = self.arriving.as_ref().filter(|arriving| is_it(&arriving.snapshot));
+        let arrived = self.arrived.iter().find(|(arrived, _)| is_it(arrived));
+        arriving.map(|it| it.held).or(arrived.map(|(arrived, _)| arrived.length))
     }
 }
 

@@ -120,7 +120,13 @@ impl LogState {
             self.set_hard_state(state)?;
         }
         if let Some(snapshot) = write.snapshot() {
-            self.reset(&snapshot.base)?;
+            let (new, old) = (snapshot.base.position, self.base.position);
+            if new.index <= old.index {
+                return Err(format!(
+                    "a snapshot of {new} in place of a log that begins behind {old}"
+                ));
+            }
+            self.reset(&snapshot.base);
         }
         if let Some(from) = write.truncate_from() {
             self.truncate(from)?;
@@ -138,22 +144,21 @@ impl LogState {
             Record::HardState(state) => self.set_hard_state(*state),
             Record::Truncate(from) => self.truncate(*from),
             Record::Entry(entry) => self.append(entry),
-            Record::Reset(base) => self.reset(base),
+            Record::Reset(base) => {
+                self.reset(base);
+                Ok(())
+            }
             Record::Compacted(base) => self.compact(base),
             Record::Seal(_) => Ok(()),
         }
     }
 
-    /// A snapshot takes the place of all entries.
-    fn reset(&mut self, base: &LogBase) -> Result<(), String> {
-        if base.position.index <= self.base.position.index {
-            let (new, old) = (base.position, self.base.position);
-            return Err(format!("a snapshot of {new} in place of a log that begins behind {old}"));
-        }
+    /// A snapshot takes the place of all entries, also of such as go further: of a leader that was
+    /// deposed. The segment that says so may be the first, and stands on the last of those.
+    fn reset(&mut self, base: &LogBase) {
         self.base = base.clone();
         self.positions.clear();
         self.memberships.clear();
-        Ok(())
     }
 
     /// Forgets what is not needed any more; nothing if it has forgotten more.
@@ -161,12 +166,8 @@ impl LogState {
     /// # Errors
     /// If the base is not in the log.
     pub(crate) fn compact(&mut self, base: &LogBase) -> Result<(), String> {
-        if base.position.index < self.base.position.index {
+        if !self.can_compact(base)? {
             return Ok(());
-        }
-        if self.position_at(base.position.index) != Some(base.position) {
-            let (new, old, last) = (base.position, self.base.position, self.last());
-            return Err(format!("a compaction up to {new} of a log of {old} to {last}"));
         }
         let dropped = base.position.index.0 - self.base.position.index.0;
         // Not above the length, so it fits.
@@ -177,12 +178,31 @@ impl LogState {
         Ok(())
     }
 
+    /// Is there something to forget up to this base?
+    ///
+    /// # Errors
+    /// If it is not in the log.
+    pub(crate) fn can_compact(&self, base: &LogBase) -> Result<bool, String> {
+        if base.position.index < self.base.position.index {
+            return Ok(false);
+        }
+        if self.position_at(base.position.index) != Some(base.position) {
+            let (new, old, last) = (base.position, self.base.position, self.last());
+            return Err(format!("a compaction up to {new} of a log of {old} to {last}"));
+        }
+        Ok(true)
+    }
+
     /// This log is of a group, whatever it holds.
     pub(crate) fn join(&mut self, group: GroupId) {
         self.group = Some(group);
     }
 
-    fn join_group(&mut self, group: GroupId) -> Result<(), String> {
+    /// What follows is of this group.
+    ///
+    /// # Errors
+    /// If the log is of another one.
+    pub(crate) fn join_group(&mut self, group: GroupId) -> Result<(), String> {
         match self.group {
             Some(own) if own != group => Err(format!("{group} in a log of {own}")),
             _ => {
@@ -330,9 +350,8 @@ mod tests {
         state.compact(&base(1, 2)).unwrap();
         assert_eq!(state.base(), &base(2, 3), "gone already");
         assert!(state.truncate(LogIndex(3)).is_err(), "committed");
-        state.reset(&base(2, 9)).unwrap();
+        state.reset(&base(2, 9));
         assert_eq!(state.end(), base(2, 9));
-        assert!(state.reset(&base(2, 9)).is_err());
         assert_eq!(state.position_at(LogIndex(9)), Some(state.last()));
         assert_eq!(state.position_at(LogIndex(8)), None);
         assert_eq!(state.position_at(LogIndex(10)), None);

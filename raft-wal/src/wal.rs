@@ -481,7 +481,7 @@ impl<F: FnMut(Completion)> Writer<F> {
 
     fn rewrite(&mut self, entries: &[Entry]) -> Result<(), WalError> {
         match self.log.rewrite(entries) {
-            Err(error) if error.is_no_space() => {
+            Err(error @ (WalError::NoSpace { .. } | WalError::Refused { .. })) => {
                 // The next scrub finds the damage again.
                 tracing::warn!(%error, "a damaged segment cannot be written again yet");
                 Ok(())

@@ -45,7 +45,8 @@ pub(crate) struct TailBatch {
 pub(crate) struct Sealed {
     pub(crate) name: String,
     pub(crate) header: SegmentHeader,
-    /// Could the log begin with it? Not if something before it was cut off later.
+    /// Could the log begin with what its header stands on? Not if that was cut off later, or if a
+    /// snapshot took its place.
     pub(crate) is_beginning: bool,
 }
 
@@ -485,11 +486,14 @@ impl Findings<'_> {
     fn finish(
         mut self,
         run: Range<usize>,
-        replay: Replay,
+        mut replay: Replay,
         snapshot: Option<Snapshot>,
         repaired: Option<(Outcome, Repairs)>,
     ) -> Result<Plan, OpenError> {
         let id = self.next_id();
+        let goes_up_to = snapshot.as_ref().map_or(LogIndex(0), Snapshot::index);
+        let forgotten = replay.forget_compacted(goes_up_to);
+        forgotten.map_err(|what| OpenError::corrupt("the log", 0, what))?;
         // A successor that holds nothing was being prepared when the last run ended. Whether the
         // seal before it ever became durable is unknown: the tail is the one before.
         let untouched = self.scans[run.end - 1].untouched;
@@ -520,7 +524,6 @@ impl Findings<'_> {
             }
         }
         let repairs = header.repairs;
-        let goes_up_to = snapshot.as_ref().map_or(LogIndex(0), Snapshot::index);
         let hard_state = state.hard_state();
         let beginnings = &replay.beginnings;
         let is_beginning = |scan: usize| beginnings.get(scan - run.start) == Some(&true);
@@ -530,7 +533,7 @@ impl Findings<'_> {
             Some(Sealed { name, header, is_beginning: is_beginning(n) })
         });
         let sealed: Vec<_> = sealed.collect();
-        let (base, entries) = replay.trimmed(goes_up_to);
+        let Replay { base, entries, .. } = replay;
         Ok(Plan {
             restored: Restored {
                 hard_state,

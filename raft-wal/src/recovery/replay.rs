@@ -15,8 +15,8 @@ pub(crate) struct Replay {
     /// The segment in which a snapshot took the place of the log, counted from the first: those before
     /// it mean nothing any more.
     pub(crate) reset_in: Option<usize>,
-    /// Which segments the log could begin with, as far as they themselves go: nothing before them was
-    /// cut off later.
+    /// Which segments the log could begin with, as far as they themselves go: what their headers stand
+    /// on was not cut off later, and no snapshot took its place.
     pub(crate) beginnings: Vec<bool>,
     /// Up to where the log was not needed any more.
     compacted: Option<LogBase>,
@@ -65,7 +65,10 @@ impl Replay {
             for (batch, scanned) in scan.batches.iter().enumerate() {
                 for (group, record) in &scanned.records {
                     match record {
-                        Record::Reset(_) => replay.reset_in = Some(segment),
+                        Record::Reset(_) => {
+                            replay.reset_in = Some(segment);
+                            replay.beginnings.fill(false);
+                        }
                         Record::Truncate(from) => {
                             if !is_first && replay.reset_in.is_none() && *from <= first_index {
                                 return Err(Unsound::NoBeginning);
@@ -88,9 +91,15 @@ impl Replay {
     }
 
     fn take(&mut self, group: GroupId, record: &Record) -> Result<(), String> {
+        if let Record::Compacted(base) = record {
+            return self.compact(group, base);
+        }
         self.state.apply_record(group, record)?;
         match record {
             Record::Truncate(from) => {
+                if self.compacted.as_ref().is_some_and(|it| it.position.index >= *from) {
+                    return Err(format!("a truncation from {from} of what was compacted"));
+                }
                 let kept = self.entries.partition_point(|entry| entry.index < *from);
                 self.entries.truncate(kept);
             }
@@ -100,10 +109,19 @@ impl Replay {
                 self.entries.clear();
                 self.compacted = None;
             }
-            Record::Compacted(base) if base.position.index > self.base.position.index => {
-                self.compacted = Some(base.clone());
-            }
             Record::Compacted(_) | Record::HardState(_) | Record::Seal(_) => {}
+        }
+        Ok(())
+    }
+
+    /// What was compacted is remembered for now: whether the snapshot that stood for it is still whole
+    /// is not known here.
+    fn compact(&mut self, group: GroupId, base: &LogBase) -> Result<(), String> {
+        self.state.join_group(group)?;
+        let index = base.position.index;
+        let is_more = self.compacted.as_ref().is_none_or(|it| it.position.index < index);
+        if is_more && self.state.can_compact(base)? {
+            self.compacted = Some(base.clone());
         }
         Ok(())
     }
@@ -120,18 +138,15 @@ impl Replay {
         self.entries.get(usize::try_from(slot).ok()?).map(Entry::position)
     }
 
-    /// The log behind what was compacted, for a node whose snapshot goes up to `snapshot`; all of it
-    /// if that lies before.
-    pub(crate) fn trimmed(self, snapshot: LogIndex) -> (LogBase, Vec<Entry>) {
-        let Self { base, mut entries, compacted, .. } = self;
-        match compacted {
-            Some(compacted) if compacted.position.index <= snapshot => {
-                let dropped =
-                    entries.partition_point(|entry| entry.index <= compacted.position.index);
-                entries.drain(..dropped);
-                (compacted, entries)
-            }
-            _ => (base, entries),
-        }
+    /// Forgets what was compacted, if the snapshot that stands for it goes so far: up to this index.
+    pub(crate) fn forget_compacted(&mut self, snapshot: LogIndex) -> Result<(), String> {
+        let Some(compacted) = self.compacted.take_if(|it| it.position.index <= snapshot) else {
+            return Ok(());
+        };
+        self.state.compact(&compacted)?;
+        let dropped = self.entries.partition_point(|entry| entry.index <= compacted.position.index);
+        self.entries.drain(..dropped);
+        self.base = compacted;
+        Ok(())
     }
 }

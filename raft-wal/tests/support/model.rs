@@ -143,9 +143,11 @@ impl Model {
     fn install(&mut self, log: &mut Log, random: &mut Random) -> Result<(), WalError> {
         let state = self.now().clone();
         let term = state.twin.hard_state.term.next();
-        let mut base = state.base_at(state.last().index);
-        base.position =
-            LogPosition::new(term, LogIndex(base.position.index.0 + 1 + random.below(9)));
+        // In place of entries that were not committed, of which there may be more than it holds.
+        let (first, last) = (self.committed.max(self.newest_known()).0, state.last().index.0);
+        let index = first + 1 + random.below(last.saturating_sub(first) + 9);
+        let mut base = state.base_at(LogIndex(index.min(last)));
+        base.position = LogPosition::new(term, LogIndex(index));
         let content = content(&base);
         let snapshot = snapshot(base.clone(), &content);
         let store = log.snapshots().clone();
