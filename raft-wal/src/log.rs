@@ -544,16 +544,15 @@ impl Log {
             let first_id = self.sealed.front().map_or(&self.header, |it| &it.header).first_id;
             let base = self.state.base().clone();
             let hard_state = self.state.hard_state();
-            let repairs = self.state.repairs();
             let header = self.header.clone();
-            let header =
-                SegmentHeader { first_id, previous: None, base, hard_state, repairs, ..header };
-            (0, header)
+            (0, SegmentHeader { first_id, previous: None, base, hard_state, ..header })
         } else {
             let place = place.ok_or_else(refused)?;
             (place, self.sealed[place].header.clone())
         };
         header.id = self.segment.id + 1;
+        // It takes the place of segments that may have been begun after a loss, and say so.
+        header.repairs = self.state.repairs();
         let group = self.state.group();
         let mut state = LogState::at_start_of(&header);
         let batches = self.batches_of(entries, &mut state, group).map_err(|_| refused())?;
