@@ -299,9 +299,13 @@ impl Log {
     /// the place of those that held them. `entries` is all of the log behind there, up to its last entry.
     ///
     /// # Errors
-    /// As [`Log::append`]; [`WalError::Refused`] without harm if the entries are not those.
+    /// As [`Log::append`]; [`WalError::Refused`] without harm if the entries are not those, or not any
+    /// more: the log goes on.
     pub fn rewrite(&mut self, entries: &[Entry]) -> Result<(), WalError> {
-        self.unless_poisoned(|log| log.try_rewrite(entries))
+        let outcome = self.unless_poisoned(|log| log.try_rewrite(entries));
+        // They are compared with the log before anything is written.
+        self.poisoned &= !matches!(outcome, Err(WalError::Refused { .. }));
+        outcome
     }
 
     /// An order to prepare the next segment, as soon as the current one is half full and if none

@@ -474,8 +474,9 @@ impl<F: FnMut(Completion)> Writer<F> {
 
     fn rewrite(&mut self, entries: &[Entry]) -> Result<(), WalError> {
         match self.log.rewrite(entries) {
-            Err(error) if error.is_no_space() => {
-                // The next scrub finds the damage again.
+            Err(error @ (WalError::NoSpace { .. } | WalError::Refused { .. })) => {
+                // Of what was damaged something was cut off or dropped meanwhile, or there is no room.
+                // The next scrub finds the damage again, if it is still there.
                 tracing::warn!(%error, "a damaged segment cannot be written again yet");
                 Ok(())
             }

@@ -91,3 +91,31 @@ fn what_a_loss_left_behind_outlives_the_rewriting_of_an_older_segment() {
         }
     }
 }
+
+/// Of what the damaged segment held, everything was replaced or dropped while the entries were fetched.
+#[test]
+fn entries_that_come_too_late_are_refused_without_harm() {
+    let (disk, mut log) = directory(30);
+    let damaged = segments(&disk)[2].clone();
+    assert!(disk.damage(&damaged, &Damage::FlipBit { at: HEADERS + 100, bit: 1 }));
+    let mut repairs = scrub_all(&mut log, &disk).into_iter().map(|it| log.scrubbed(&it).unwrap());
+    let Some(Repair::Entries { after }) = repairs.find(|it| *it != Repair::None) else {
+        panic!("the damage was not found");
+    };
+    drop(repairs);
+    let vote = HardState { term: Term(3), voted_for: None };
+    let cut = Write::detached(Some(vote), Some(LogIndex(2)), vec![command(2, 3, 10)]);
+    log.append(&[cut]).unwrap();
+    log.sync().unwrap();
+    for entries in [entries_behind(after, 30), Vec::new(), vec![command(1, 2, 900)]] {
+        let refusal = log.rewrite(&entries).unwrap_err();
+        assert!(matches!(refusal, WalError::Refused { .. }), "{refusal}");
+    }
+    log.append(&[Write::detached(None, None, vec![command(3, 3, 10)])]).unwrap();
+    log.close().unwrap();
+    // The damage is still there.
+    let OpenedLog { restored, report, .. } = reopen(&disk);
+    let damage = report.damage.unwrap().to_string();
+    assert!(damage.contains(&damaged), "{damage}");
+    assert_eq!(restored.lost, LogPosition::new(Term(3), LogIndex(3)));
+}
