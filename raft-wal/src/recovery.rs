@@ -11,7 +11,7 @@ use crate::disk::{Disk, remove, sync_directory};
 use crate::error::{DiskError, OpenError};
 use crate::identity::{IDENTITY_FILE, Stored, remove_temporary_files};
 use crate::log::{Log, OpenedLog};
-use crate::snapshots::SnapshotStore;
+use crate::snapshots::{SnapshotFiles, SnapshotStore};
 
 pub(crate) mod plan;
 pub(crate) mod replay;
@@ -68,6 +68,10 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog,
     let directory = stored.identity.incarnation;
     let plan = plan::plan(disk.as_ref(), config, &stored, &names)?;
     let Plan { restored, log, held, unsure, obsolete, broken, mut report } = plan;
+    if !stored.established {
+        // It is new, or its name may never have become durable; segments must not outlive it.
+        stored.store(disk.as_ref())?;
+    }
     let snapshots = SnapshotStore::new(Arc::clone(&disk), directory, held);
     if let Some(snapshot) = unsure {
         let whole = snapshots.write_again(&snapshot)?;
@@ -117,20 +121,14 @@ fn identify(
         let (stored, intact) = Stored::load(disk)?;
         stored.check_owner(config)?;
         remove_temporary_files(disk, names)?;
-        if !stored.established {
-            // Its name may never have become durable; segments must not outlive it.
-            stored.store(disk)?;
-        }
         return Ok((stored, intact));
     }
-    if !files.is_empty() {
-        let what = "it is missing, and there are segments that belong to somebody";
+    if !files.is_empty() || !SnapshotFiles::among(names).is_empty() {
+        let what = "it is missing, and there are segments or snapshots that belong to somebody";
         return Err(OpenError::corrupt(IDENTITY_FILE, 0, what));
     }
     remove_temporary_files(disk, names)?;
-    let stored = Stored::draw(disk, config)?;
-    stored.store(disk)?;
-    Ok((stored, true))
+    Ok((Stored::draw(disk, config)?, true))
 }
 
 /// Removes what means nothing any more, and puts aside what is damaged; of that, one generation is kept.

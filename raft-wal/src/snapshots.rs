@@ -662,6 +662,10 @@ impl SnapshotFiles {
         Self { names }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     /// The newest one that was not judged yet.
     pub(crate) fn next(
         &mut self,

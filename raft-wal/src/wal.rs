@@ -482,7 +482,8 @@ impl<F: FnMut(Completion)> Writer<F> {
     fn rewrite(&mut self, entries: &[Entry]) -> Result<(), WalError> {
         match self.log.rewrite(entries) {
             Err(error @ (WalError::NoSpace { .. } | WalError::Refused { .. })) => {
-                // The next scrub finds the damage again.
+                // Of what was damaged something was cut off or dropped meanwhile, or there is no room.
+                // The next scrub finds the damage again, if it is still there.
                 tracing::warn!(%error, "a damaged segment cannot be written again yet");
                 Ok(())
             }

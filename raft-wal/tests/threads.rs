@@ -11,8 +11,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use raft_core::Write;
-use raft_wal::sim::{Fault, SimDisk};
-use raft_wal::{Completion, OpenError, OpenErrorKind, Opened, Wal, WalConfig, WalError};
+use raft_wal::sim::{Damage, Fault, SimDisk};
+use raft_wal::{Completion, OpenError, OpenErrorKind, Opened, Repair, Wal, WalConfig, WalError};
 use support::{Random, Twin, command, config, twin_of};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -172,6 +172,45 @@ fn a_directory_that_is_a_file_is_a_disk_failure() {
     std::fs::write(&dir, "not a directory").unwrap();
     let error = open_in(&dir).err().unwrap();
     assert_eq!(error.kind(), OpenErrorKind::DiskFailure, "{error}");
+}
+
+/// The file that holds the entries is read again, found damaged, and written again from memory.
+#[test]
+fn damage_at_rest_is_found_told_and_repaired() {
+    let disk = SimDisk::new(1);
+    let (done, completions) = channel();
+    let tell = move |completion| drop(done.send(completion));
+    let often = WalConfig { scrub_interval: Duration::from_millis(1), ..config() };
+    let handle = Arc::new(disk.for_this_life());
+    let Opened { wal, .. } = Wal::open_on(handle, often, tell).unwrap();
+    for index in 1..=100 {
+        // One by one, so that they do not share one long segment.
+        wal.submit(append(index));
+        let completion = completions.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(completion, Completion::Durable(_)), "{completion:?}");
+    }
+    // Of another log, or too late: nothing comes of it.
+    wal.rewrite(vec![command(7, 9, 1)]);
+    let mut names = disk.names();
+    names.sort_by_key(|name| name[name.len().saturating_sub(20)..].to_owned());
+    let second = names.iter().filter(|name| name.starts_with("segment-")).nth(1).unwrap();
+    assert!(disk.damage(second, &Damage::FlipBit { at: 9000, bit: 3 }));
+    let Completion::Damaged(Repair::Entries { after }) =
+        completions.recv_timeout(PATIENCE).unwrap()
+    else {
+        panic!("something else came first");
+    };
+    wal.rewrite((after.0 + 1..=100).map(|index| command(index, 1, 300)).collect());
+    // Behind it in the queue.
+    wal.submit(append(101));
+    while !matches!(completions.recv_timeout(PATIENCE).unwrap(), Completion::Durable(_)) {}
+    let stats = wal.stats();
+    assert!(stats.damages >= 1 && stats.scrubbed_bytes >= 16 << 10, "{stats:?}");
+    wal.close().unwrap();
+    disk.crash();
+    let (opened, _) = open_on(&disk);
+    assert_eq!(opened.restored.entries.len(), 101);
+    assert_eq!(opened.report.damage, None);
 }
 
 const CHILD_DIRECTORY: &str = "RAFT_WAL_TEST_CHILD_DIRECTORY";

@@ -120,7 +120,7 @@ pub(crate) fn plan(
     let directory = stored.identity.incarnation;
     let mut files = segment_files(names)?;
     if files.is_empty() {
-        return create(config, stored);
+        return create(config, stored, names);
     }
     let replaced = take_replaced(disk, directory, &mut files)?;
     let mut report = RecoveryReport::default();
@@ -150,8 +150,9 @@ pub(crate) fn plan(
 }
 
 /// A log that holds nothing yet.
-fn create(config: &WalConfig, stored: &Stored) -> Result<Plan, OpenError> {
-    if stored.established {
+fn create(config: &WalConfig, stored: &Stored, names: &[String]) -> Result<Plan, OpenError> {
+    // There are no snapshots before there is a segment.
+    if stored.established || !SnapshotFiles::among(names).is_empty() {
         let what = "all segments are missing";
         return Err(OpenError::corrupt("the directory", 0, what));
     }

@@ -1,5 +1,7 @@
 //! Reading one segment: what it says, and where and why it ends.
 
+use std::ops::RangeInclusive;
+
 use raft_core::{GroupId, LogIndex};
 
 use crate::config::SEGMENT_FILE_BYTES_MAX;
@@ -12,6 +14,10 @@ use crate::format::walk::{Batch, End, Step, Walker};
 use crate::recovery::Damage;
 
 const SEGMENT_PREFIX: &str = "segment-";
+
+/// Segments are numbered one by one from 1. No log gets to the end of this, so there is always a next
+/// number.
+const IDS: RangeInclusive<u64> = 1..=1 << 62;
 
 /// The name of a segment: its base index and its number, both with 20 digits so that they sort.
 pub(crate) fn segment_name(base: LogIndex, id: u64) -> String {
@@ -73,7 +79,7 @@ pub(crate) fn segment_files(names: &[String]) -> Result<Vec<SegmentFile>, OpenEr
         let numbers = numbers.and_then(|(base, id)| Some((base.parse().ok()?, id.parse().ok()?)));
         match numbers {
             // Spelled back, so that there is one spelling.
-            Some((base, id)) if segment_name(LogIndex(base), id) == *name => {
+            Some((base, id)) if IDS.contains(&id) && segment_name(LogIndex(base), id) == *name => {
                 files.push(SegmentFile { name: name.clone(), base, id });
             }
             _ => return Err(OpenError::corrupt(name, 0, "no segment has such a name")),

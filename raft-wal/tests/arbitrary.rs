@@ -1,0 +1,165 @@
+//! Recovery of arbitrary directories: files of any name and content, most of them made from what a log
+//! wrote, with checksums that are right around fields that are not.
+//!
+//!     DIRECTORIES=1000000 cargo test -p raft-wal --release --test arbitrary       a campaign
+//!
+//! The same bytes are read in the same way by the target in `fuzz/`, which lets coverage choose them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+mod arbitrary {
+    pub(crate) mod forge;
+    pub(crate) mod interpreter;
+    pub(crate) mod verdict;
+}
+
+use std::collections::BTreeMap;
+
+use allocation_counter::measure;
+use arbitrary::forge::{Identity, Segment, Snapshot};
+use arbitrary::interpreter::{BASES, interpret};
+use arbitrary::verdict::{Verdict, contents, judge, open};
+use proptest::prelude::*;
+use raft_wal::sim::{Damage, SimDisk};
+
+/// So many directories: `DIRECTORIES=n`.
+fn cases() -> u32 {
+    let Ok(cases) = std::env::var("DIRECTORIES") else { return 2_000 };
+    cases.parse().unwrap_or_else(|_| panic!("DIRECTORIES={cases} is not a number"))
+}
+
+/// Opening takes at most so many times the memory that the files of the directory have bytes.
+const MEMORY_PER_BYTE: u64 = 8;
+/// And so much besides: a segment to be written, and what reads and writes are made with.
+const MEMORY_BESIDES: u64 = 1 << 20;
+
+fn check(input: &[u8]) -> Verdict {
+    let directory = interpret(input);
+    let before = contents(&directory.disk);
+    let bytes: u64 = before.values().map(|content| content.len() as u64).sum();
+    let mut outcome = None;
+    let memory = measure(|| outcome = Some(open(&directory.disk, &directory.config)));
+    let limit = MEMORY_PER_BYTE * bytes + MEMORY_BESIDES;
+    assert!(memory.bytes_max <= limit, "{memory:?} for {bytes} bytes of files");
+    let verdict = judge(&directory, outcome.unwrap());
+    if verdict == Verdict::Refused {
+        let changed = |(name, content)| before.get(name) != Some(content);
+        let after = contents(&directory.disk);
+        let changed: Vec<_> = after.iter().filter(|file| changed(*file)).map(|it| it.0).collect();
+        assert!(after.keys().eq(before.keys()) && changed.is_empty(), "refused, and {changed:?}");
+    }
+    verdict
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
+
+    #[test]
+    fn whatever_is_in_a_directory_is_refused_untouched_or_goes_on(
+        input in prop::collection::vec(any::<u8>(), 2..90),
+    ) {
+        check(&input);
+    }
+}
+
+/// Else the test above would show little.
+#[test]
+fn arbitrary_directories_are_of_all_kinds() {
+    let mut random = support::Random(1);
+    let mut verdicts = BTreeMap::new();
+    for _ in 0..600 {
+        let length = random.below(40);
+        let input: Vec<u8> = (0..length).map(|_| random.next() as u8).collect();
+        *verdicts.entry(check(&input)).or_insert(0) += 1;
+    }
+    assert!(verdicts.len() == 3 && verdicts.values().all(|count| *count > 60), "{verdicts:?}");
+}
+
+/// Else nothing that is forged would get past the checksums.
+#[test]
+fn what_is_taken_apart_and_put_together_is_what_the_log_wrote() {
+    let (mut segments, mut snapshots) = (0, 0);
+    let whole = |name: &String| !name.ends_with(".broken") && !name.ends_with(".tmp");
+    for disk in BASES.iter() {
+        for name in disk.names().into_iter().filter(whole) {
+            let content = disk.read(&name).unwrap();
+            let again = if name == "IDENTITY" {
+                Identity::parse(&content).unwrap().encode()
+            } else if name.starts_with("segment-") {
+                segments += 1;
+                Segment::parse(&content).unwrap().encode()
+            } else {
+                snapshots += 1;
+                Snapshot::parse(&content).unwrap().encode()
+            };
+            assert!(again == content, "{name}");
+        }
+    }
+    assert!(segments > 20 && snapshots > 5, "{segments}, {snapshots}");
+}
+
+/// A directory with this changed: refused, and left alone.
+fn refused(disk: &SimDisk, what: &str) {
+    let before = contents(disk);
+    let error = open(disk, &support::config()).err().unwrap_or_else(|| panic!("{what} was opened"));
+    assert!(error.is_safety_refusal(), "{what}: {error}");
+    assert!(contents(disk) == before, "{what}: it was changed");
+}
+
+/// A log with a snapshot that its beginning is gone for.
+fn with_snapshots() -> SimDisk {
+    let has_snapshot = |disk: &&SimDisk| disk.names().iter().any(|it| it.starts_with("snapshot-"));
+    BASES.iter().find(has_snapshot).unwrap().fork(1)
+}
+
+/// Names the directory as one whose log never came to be.
+fn make_fresh(disk: &SimDisk) {
+    let mut identity = Identity::parse(&disk.read("IDENTITY").unwrap()).unwrap();
+    identity.copies.iter_mut().for_each(|copy| copy.lie(40, &[1]));
+    disk.put("IDENTITY", identity.encode());
+}
+
+#[test]
+fn a_damaged_name_is_not_mended_in_a_directory_that_is_refused() {
+    let disk = SimDisk::new(1);
+    support::open(&disk).unwrap();
+    make_fresh(&disk);
+    disk.damage("IDENTITY", &Damage::FlipBit { at: 5000, bit: 1 });
+    disk.put("segment-something", vec![1]);
+    refused(&disk, "a stray segment");
+    disk.take("segment-something");
+    let segment = disk.names().into_iter().find(|name| name.starts_with("segment-")).unwrap();
+    disk.put(&segment, vec![1; 20_000]);
+    refused(&disk, "nothing but a damaged segment");
+}
+
+#[test]
+fn snapshots_alone_are_no_new_directory() {
+    let disk = with_snapshots();
+    let segments = disk.names().into_iter().filter(|name| name.starts_with("segment-"));
+    segments.for_each(|name| assert!(disk.take(&name)));
+    refused(&disk, "an established directory");
+    make_fresh(&disk);
+    refused(&disk, "one that is named, but not more");
+    disk.take("IDENTITY");
+    refused(&disk, "one without a name");
+}
+
+/// Numbers are drawn one by one from 1, so these were not; and there must be one for the next segment.
+#[test]
+fn numbers_that_no_log_reaches_are_refused() {
+    for id in [0, u64::MAX, u64::MAX - 1, 1 << 63] {
+        let disk = SimDisk::new(1);
+        support::open(&disk).unwrap();
+        let stray = disk.fork(1);
+        stray.put(&format!("segment-{:020}-{id:020}", 0), vec![0; 100]);
+        refused(&stray, &format!("a stray segment {id}"));
+        let name = disk.names().into_iter().find(|name| name.starts_with("segment-")).unwrap();
+        let mut segment = Segment::parse(&disk.read(&name).unwrap()).unwrap();
+        segment.header.lie(48, &id.to_le_bytes());
+        disk.take(&name);
+        disk.put(&format!("segment-{:020}-{id:020}", 0), segment.encode());
+        refused(&disk, &format!("segment {id}"));
+    }
+}
