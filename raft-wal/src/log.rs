@@ -417,16 +417,18 @@ impl Log {
         })
     }
 
-    /// Makes a vote durable, alone.
+    /// Makes a vote durable, alone; once, however often the write that it belongs to is tried.
     fn put_vote(&mut self, group: GroupId, hard_state: HardState) -> Result<(), WalError> {
-        let record = Record::HardState(hard_state);
-        self.put_batch(record.bytes(), Urgency::Urgent, |log| {
-            let applied = log.state.apply_record(group, &record);
-            applied.map_err(|reason| WalError::Refused { reason })?;
-            let mut encoder = Encoder::new(&mut log.buffer, log.segment.frame());
-            encoder.record(group, &record);
-            Ok(encoder.finish(log.state.outcome()))
-        })?;
+        if hard_state != self.state.hard_state() {
+            let record = Record::HardState(hard_state);
+            self.put_batch(record.bytes(), Urgency::Urgent, |log| {
+                let applied = log.state.apply_record(group, &record);
+                applied.map_err(|reason| WalError::Refused { reason })?;
+                let mut encoder = Encoder::new(&mut log.buffer, log.segment.frame());
+                encoder.record(group, &record);
+                Ok(encoder.finish(log.state.outcome()))
+            })?;
+        }
         Ok(self.sync_segment()?)
     }
 

@@ -112,6 +112,22 @@ struct Queue {
     failed: bool,
 }
 
+impl Queue {
+    /// Takes out the first compaction, if it can go ahead of everything before it, `waiting` included:
+    /// what it forgets is durable already, unless a snapshot takes the place of the log before.
+    fn compaction_behind(&mut self, waiting: &[Write]) -> Option<LogBase> {
+        if waiting.iter().any(|write| write.snapshot().is_some()) {
+            return None;
+        }
+        let ordinary = |job: &&Job| matches!(job, Job::Write(write) if write.snapshot().is_none());
+        let place = self.jobs.iter().take_while(ordinary).count();
+        let Some(Job::Compact(base)) = self.jobs.get(place) else { return None };
+        let base = base.clone();
+        self.jobs.remove(place);
+        Some(base)
+    }
+}
+
 /// Something to do, in the order of the submissions.
 enum Job {
     Write(Write),
@@ -192,8 +208,8 @@ impl Wal {
         self.shared.wake.notify_all();
     }
 
-    /// Tells that the log up to `base` is not needed any more ([`Output::compacted`]), once everything
-    /// submitted before is durable. Segments that nothing needs are removed.
+    /// Tells that the log up to `base`, which is durable, is not needed any more
+    /// ([`Output::compacted`]). Segments that nothing needs are removed.
     ///
     /// [`Output::compacted`]: raft_core::Output
     pub fn compact(&self, base: LogBase) {
@@ -410,35 +426,51 @@ impl<F: FnMut(Completion)> Writer<F> {
         }
     }
 
-    /// On a full disk the writes wait; those before the first that needs room go ahead.
+    /// On a full disk the writes wait; those before the first that needs room go ahead, and so does a
+    /// compaction, which makes some.
     fn write_when_there_is_room(&mut self, batch: &mut Vec<Write>) -> Result<(), WalError> {
         let mut waited = false;
         loop {
-            match self.write(batch) {
-                Err(error) if error.is_no_space() => {
-                    let needs_room =
-                        |write: &Write| !write.entries().is_empty() || write.snapshot().is_some();
-                    let modest = batch.iter().position(needs_room).unwrap_or_default();
-                    if modest > 0 {
-                        let mut first: Vec<Write> = batch.drain(..modest).collect();
-                        self.write(&mut first)?;
-                        continue;
-                    }
-                    if !waited {
-                        lock(&self.shared.stats).waits_for_space += 1;
-                        waited = true;
-                    }
-                    self.space_is_low(&error);
-                    let event = |queue: &Queue| queue.closed || !queue.findings.is_empty();
-                    let closed = self.shared.wait(Some(SPACE_RETRY), event).closed;
-                    if closed {
-                        return Err(error);
-                    }
-                    self.take_findings()?;
-                }
+            let error = match self.write_what_fits(batch) {
+                Err(error) if error.is_no_space() => error,
                 done => return done,
+            };
+            if !waited {
+                lock(&self.shared.stats).waits_for_space += 1;
+                waited = true;
             }
+            self.space_is_low(&error);
+            let event = |queue: &Queue| queue.closed || !queue.findings.is_empty();
+            let mut queue = self.shared.wait(Some(SPACE_RETRY), event);
+            if queue.closed {
+                return Err(error);
+            }
+            let compaction = queue.compaction_behind(batch);
+            drop(queue);
+            if let Some(base) = compaction {
+                self.log.compact(&base)?;
+            }
+            self.take_findings()?;
         }
+    }
+
+    /// Writes the batch, or what stands in it before the first write that needs room; takes out of it
+    /// what was written.
+    fn write_what_fits(&mut self, batch: &mut Vec<Write>) -> Result<(), WalError> {
+        let error = match self.write(batch) {
+            Err(error) if error.is_no_space() => error,
+            done => return done,
+        };
+        let needs_room = |write: &Write| !write.entries().is_empty() || write.snapshot().is_some();
+        let modest = batch.iter().position(needs_room).unwrap_or_default();
+        if modest == 0 {
+            return Err(error);
+        }
+        let mut rest = batch.split_off(modest);
+        let outcome = self.write(batch);
+        batch.append(&mut rest);
+        outcome?;
+        self.write(batch)
     }
 
     /// Makes the batch durable and acknowledges it; only then, and only all of it.
