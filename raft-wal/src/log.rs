@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use raft_core::{Entry, GroupId, HardState, LogBase, LogIndex, Restored, Write};
+use raft_core::{Entry, GroupId, HardState, LogBase, LogIndex, Payload, Restored, Write};
 
 use crate::config::WalConfig;
 use crate::disk::{Disk, NamedFile, random, remove, sync_directory};
@@ -362,6 +362,31 @@ impl Log {
         hard_state + snapshot + truncation + write.entries().iter().map(entry_bytes).sum::<u64>()
     }
 
+    /// Bytes of a batch of these entries, with a vote and a truncation.
+    pub(crate) fn bytes_of(entries: &[Entry]) -> u64 {
+        let records = record_bytes(8) + record_bytes(0);
+        batch_bytes(records + entries.iter().map(entry_bytes).sum::<u64>())
+    }
+
+    /// Does a write wait for room on a full disk, and leave the reserve alone? Not what a group of nodes
+    /// needs to govern itself: votes, and the entries with which a leader begins and changes members.
+    pub(crate) fn is_bulk(write: &Write) -> bool {
+        let is_command = |entry: &Entry| matches!(entry.payload, Payload::Command(_));
+        write.snapshot().is_some() || write.entries().iter().any(is_command)
+    }
+
+    /// Writes whose batches have at most so many bytes together find room for certain, even if the disk
+    /// is full by now: in the current segment, or all the rest of them in the one that is prepared.
+    pub(crate) fn room_bytes(&self) -> u64 {
+        let kept = reserve_bytes(self.segment_bytes) + SMALL_BATCH_BYTES;
+        // A mark may come before them.
+        let mark = if self.segment.marked { 0 } else { SMALL_BATCH_BYTES };
+        let here = self.segment.bytes.saturating_sub(self.segment.end + kept + mark);
+        let header = self.header.bytes();
+        let next = self.spare.as_ref().map_or(0, |it| it.bytes.saturating_sub(header + kept));
+        here.max(next)
+    }
+
     fn unless_poisoned<T>(
         &mut self,
         act: impl FnOnce(&mut Self) -> Result<T, WalError>,
@@ -400,8 +425,8 @@ impl Log {
             // What its header stands on is superseded by its first record.
             self.is_beginning = false;
         }
-        let bulk = |write: &Write| !write.entries().is_empty() || write.snapshot().is_some();
-        let urgency = if writes.iter().any(bulk) { Urgency::Bulk } else { Urgency::Urgent };
+        let is_bulk = writes.iter().any(Self::is_bulk);
+        let urgency = if is_bulk { Urgency::Bulk } else { Urgency::Urgent };
         self.put_batch(records, urgency, |log| {
             for write in writes {
                 if let Some(from) = write.truncate_from() {
@@ -672,9 +697,9 @@ pub enum Repair {
 /// May a batch use the room that is kept for votes?
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Urgency {
-    /// Entries: they wait until there is room.
+    /// Commands and snapshots: they wait until there is room.
     Bulk,
-    /// Votes and marks: an election must not fail for want of a sector.
+    /// Votes, marks and what else is no command: an election must not fail for want of a sector.
     Urgent,
 }
 

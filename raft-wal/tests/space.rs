@@ -13,8 +13,8 @@ use raft_core::{
     HardState, Incoming, LogBase, LogIndex, LogPosition, Snapshot, Term, Timestamp, Write,
 };
 use raft_wal::sim::{Fault, FaultRule, Operation, SimDisk};
-use raft_wal::{Completion, Opened, Wal, WalConfig};
-use support::{command, config, members, node, open};
+use raft_wal::{Completion, Opened, Space, Wal, WalConfig};
+use support::{Random, command, config, members, node, open};
 use xxhash_rust::xxh3::xxh3_128;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,7 +48,15 @@ struct Full {
 }
 
 impl Full {
+    /// One whose log holds so many entries; without marks, so that what is written is what is
+    /// submitted.
     fn new(disk: SimDisk, entries: u64) -> Self {
+        let mut full = Self::with_marks(disk, 100 * PATIENCE);
+        (0..entries).for_each(|_| full.append());
+        full
+    }
+
+    fn with_marks(disk: SimDisk, mark_after: Duration) -> Self {
         let (tell, completions) = channel();
         let gate = Arc::new(Mutex::new(()));
         let pass = Arc::clone(&gate);
@@ -56,13 +64,11 @@ impl Full {
             drop(pass.lock());
             drop(tell.send(completion));
         };
-        // Without marks, what is written is what is submitted.
-        let config = WalConfig { mark_after: 100 * PATIENCE, ..config() };
+        let config = WalConfig { mark_after, ..config() };
         let opened = Wal::open_on(Arc::new(disk.for_this_life()), config, tell).unwrap();
         let Opened { wal, .. } = opened;
-        let mut full = Self { disk, wal, completions, gate, last: 0 };
+        let full = Self { disk, wal, completions, gate, last: 0 };
         full.acknowledged(vote(1));
-        (0..entries).for_each(|_| full.append());
         full
     }
 
@@ -195,5 +201,52 @@ fn a_snapshot_that_waits_for_room_does_not_use_up_the_room_for_votes() {
     }
     for term in 8..12 {
         log.append(&[vote(term)]).and_then(|()| log.sync()).unwrap();
+    }
+}
+
+/// Whoever takes in no more than there is room for never has a vote wait, however the disk fills up; and
+/// room comes back by itself.
+#[test]
+fn votes_never_wait_for_one_who_submits_no_more_than_there_is_room_for() {
+    for seed in 0..6 {
+        let mut random = Random(seed);
+        let mut full = Full::with_marks(SimDisk::new(seed), Duration::from_millis(1));
+        let full_at = 20 + random.below(30);
+        let (mut term, mut refused, mut pending) = (1, 0, 0);
+        for step in 0.. {
+            if step == full_at {
+                let room = random.below(3) * config().segment_bytes;
+                full.disk.set_capacity(Some(full.disk.used_bytes() + room));
+            }
+            let command = command(full.last + 1, 1, random.below(1500) as usize);
+            if full.wal.room_bytes() >= Wal::bytes_of(std::slice::from_ref(&command)) {
+                full.wal.submit(Write::detached(None, None, vec![command]));
+                (full.last, pending, refused) = (full.last + 1, pending + 1, 0);
+            } else {
+                refused += 1;
+                std::thread::yield_now();
+            }
+            if random.one_in(4) {
+                (0..pending).for_each(|_| full.hear());
+                pending = 0;
+            }
+            if full.wal.space() == Space::Low && refused > 100 {
+                break;
+            }
+        }
+        (0..pending).for_each(|_| full.hear());
+        for _ in 0..4 {
+            term += 1;
+            full.acknowledged(vote(term));
+        }
+        assert_eq!(full.wal.stats().waits_for_space, 0, "seed {seed}");
+        full.disk.set_capacity(None);
+        let deadline = Instant::now() + PATIENCE;
+        while full.wal.room_bytes() < 2000 {
+            assert!(Instant::now() < deadline, "seed {seed}: no room");
+            std::thread::yield_now();
+        }
+        full.append();
+        full.wal.close().unwrap();
     }
 }
