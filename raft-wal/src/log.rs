@@ -251,20 +251,27 @@ impl Log {
     /// An order to read something that was durable long ago, and to see whether it still is what it
     /// was: each sealed segment and each snapshot in turn. `None` if there is nothing of that kind.
     pub fn next_scrub(&mut self) -> Option<ScrubJob> {
+        let target = match self.snapshots.damaged() {
+            Some(snapshot) => Target::Snapshot(snapshot),
+            None => self.next_in_turn()?,
+        };
+        let (disk, directory) = (Arc::clone(&self.disk), self.header.directory);
+        Some(ScrubJob { disk, directory, snapshots: self.snapshots.clone(), target })
+    }
+
+    fn next_in_turn(&mut self) -> Option<Target> {
         let held = self.snapshots.held();
         let places = self.sealed.len() + held.len();
         let turn = self.scrub_turn.checked_rem(places)?;
         self.scrub_turn = turn + 1;
-        let target = match self.sealed.get(turn) {
+        Some(match self.sealed.get(turn) {
             Some(Sealed { name, header, .. }) => {
                 let next = self.sealed.get(turn + 1).map_or(&self.header, |it| &it.header);
                 let link = next.previous?;
                 Target::Segment { name: name.clone(), id: header.id, link }
             }
             None => Target::Snapshot(held.get(turn - self.sealed.len())?.clone()),
-        };
-        let (disk, directory) = (Arc::clone(&self.disk), self.header.directory);
-        Some(ScrubJob { disk, directory, snapshots: self.snapshots.clone(), target })
+        })
     }
 
     /// Takes in what a scrub found. What nothing needs any more is removed at once.
@@ -276,7 +283,7 @@ impl Log {
         let id = match &scrubbed.target {
             Target::Snapshot(snapshot) => {
                 tracing::error!(%damage, "a snapshot was damaged at rest");
-                self.snapshots.forget(snapshot.id());
+                self.snapshots.reported(snapshot.id());
                 return Ok(Repair::Snapshot);
             }
             Target::Segment { id, .. } => *id,

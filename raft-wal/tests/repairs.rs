@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use raft_core::{
-    Entry, HardState, Incarnation, Incoming, LogBase, LogIndex, LogPosition, Payload, Restored,
-    Snapshot, Term, Timestamp, Write,
+    ChunkOrder, Entry, HardState, Incarnation, Incoming, LogBase, LogIndex, LogPosition, Payload,
+    Restored, Snapshot, Term, Timestamp, Write,
 };
 use raft_wal::sim::{Damage, Fault, FaultRule, Operation, SimDisk};
 use raft_wal::{Disk, DiskFile, Log, OpenedLog, Repair, SnapshotStore, WalError};
@@ -347,4 +347,21 @@ fn a_failed_sync_of_the_directory_counts_for_whoever_it_was_not_told() {
         assert!(restored.entries.len() as u64 >= acknowledged, "seed {seed}: {acknowledged}");
     }
     assert_eq!(refused, 20);
+}
+
+/// A snapshot that cannot be handed on to a peer has to be replaced: nobody may wait for the log to grow.
+#[test]
+fn a_snapshot_found_damaged_by_a_reader_is_reported_by_the_next_scrub() {
+    let disk = SimDisk::new(8);
+    let mut log = open(&disk).unwrap().log;
+    append(&mut log, 2, 1, 2);
+    cut(&log, 2, 2);
+    let snapshot = snapshot(2, 2);
+    damage(&disk, &disk.names().into_iter().rfind(|it| it.starts_with("snapshot-")).unwrap());
+    let order =
+        ChunkOrder { to: node(2), snapshot: snapshot.id(), offset: 0, bytes_max: snapshot.length };
+    assert_eq!(log.snapshots().read_chunk(&order).unwrap(), None);
+    assert_eq!(scrub(&mut log), Repair::Snapshot);
+    assert_eq!(scrub(&mut log), Repair::None, "once is enough");
+    assert_eq!(log.snapshots().held(), []);
 }
