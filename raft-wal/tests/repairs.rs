@@ -14,7 +14,7 @@ use raft_core::{
     Restored, Snapshot, Term, Timestamp, Write,
 };
 use raft_wal::sim::{Damage, Fault, FaultRule, Operation, SimDisk};
-use raft_wal::{Disk, DiskFile, Log, OpenedLog, Repair, SnapshotStore, WalError};
+use raft_wal::{Disk, DiskFile, Log, OpenedLog, Repair, SnapshotStore, WalConfig, WalError};
 use support::{command, config, members, node, open};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -364,4 +364,29 @@ fn a_snapshot_found_damaged_by_a_reader_is_reported_by_the_next_scrub() {
     assert_eq!(scrub(&mut log), Repair::Snapshot);
     assert_eq!(scrub(&mut log), Repair::None, "once is enough");
     assert_eq!(log.snapshots().held(), []);
+}
+
+/// The only voter refuses to forget; but what its snapshot holds is not forgotten.
+#[test]
+fn nothing_is_lost_if_the_snapshot_holds_all_that_the_log_did() {
+    let disk = SimDisk::new(9);
+    let open = || {
+        let config = WalConfig { membership: members(&[1]), ..config() };
+        Log::open(Arc::new(disk.for_this_life()), &config)
+    };
+    let mut log = open().unwrap().log;
+    append(&mut log, 2, 1, 30);
+    let base = LogBase { membership: members(&[1]), ..base(2, 30) };
+    let mut writer = log.snapshots().create(base.clone()).unwrap();
+    writer.write(&content(30)).unwrap();
+    let snapshot = writer.finish().unwrap();
+    log.close().unwrap();
+    disk.restart();
+    let names = segments(&disk);
+    damage(&disk, &names[names.len() - 1]);
+    let OpenedLog { restored, report, .. } = open().unwrap();
+    assert_eq!((restored.base, restored.snapshot), (base, Some(snapshot)));
+    assert_eq!((restored.lost, restored.incarnation), (LogPosition::ZERO, Incarnation(0)));
+    assert_eq!(restored.hard_state, vote(2));
+    assert!(!report.limping && report.damage.is_some(), "{report:?}");
 }
