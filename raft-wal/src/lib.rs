@@ -19,7 +19,9 @@
 //! - A failed write or sync ends the log ([`Completion::Failed`]): nothing is retried, because
 //!   after a failed sync the system forgets what it could not write and reports success next time.
 //! - Recovery tells a *torn* end, which a power cut leaves and nobody was promised, from
-//!   *corruption*, which it never drops, skips or repairs by forgetting ([`OpenError::Corrupt`]).
+//!   *corruption*, which it never drops or skips in silence: entries that are lost make a node that
+//!   knows how far they may have gone ([`Restored::lost`](raft_core::Restored)), a lost vote makes none
+//!   ([`OpenError::Corrupt`]).
 //! - A directory belongs to one node of one cluster, and to one process at a time.
 //!
 //! # The crate
@@ -36,7 +38,6 @@
 //!
 //! Deliberately absent: timers, retries, memory maps, a choice of durability levels, reading
 //! entries back while running (the node holds its log in memory), and any knowledge of networks.
-//! Logs are not compacted yet: the first segment of a directory stays the first.
 //!
 //! # Example
 //!

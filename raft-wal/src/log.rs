@@ -163,8 +163,9 @@ impl Log {
     /// a write must be the first of its batch.
     ///
     /// # Errors
-    /// [`WalError::NoSpace`]: nothing happened, and the same may be tried again. Else the disk failed
-    /// or a write does not continue the log, and the log is poisoned.
+    /// [`WalError::NoSpace`]: nothing happened, except that the vote of a write with a snapshot may be
+    /// durable, and the same may be tried again. Else the disk failed or a write does not continue the
+    /// log, and the log is poisoned.
     ///
     /// [`sync`]: Log::sync
     pub fn append(&mut self, writes: &[Write]) -> Result<(), WalError> {
