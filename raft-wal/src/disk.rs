@@ -4,6 +4,7 @@
 //! [`sim::SimDisk`](crate::sim::SimDisk). The same log runs over both.
 
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::DiskError;
 
@@ -81,6 +82,56 @@ pub trait DiskFile: Send {
     /// As above. After an error nothing is known about any byte written since the last success, and
     /// asking again proves nothing: Linux marks the lost pages clean and then reports success.
     fn sync(&self) -> io::Result<()>;
+}
+
+/// A disk whose directory is never synced again after that failed once, whoever asks: the log and the
+/// snapshots sync it from several threads, and the system tells only one of them.
+pub(crate) struct Guarded {
+    disk: Arc<dyn Disk>,
+    failed: Mutex<bool>,
+}
+
+impl Guarded {
+    pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { disk, failed: Mutex::new(false) }
+    }
+}
+
+impl Disk for Guarded {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.disk.create(name)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.disk.open(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        // One at a time: what succeeds after a failure must not have begun before it.
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *failed {
+            return Err(io::Error::other("it failed earlier, and what it lost then is unknown"));
+        }
+        let outcome = self.disk.sync_directory();
+        *failed = outcome.is_err();
+        outcome
+    }
+
+    fn random(&self) -> io::Result<u64> {
+        self.disk.random()
+    }
 }
 
 /// A file with its name, so that errors can tell it.

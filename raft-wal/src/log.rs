@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use raft_core::{Entry, GroupId, HardState, LogBase, LogIndex, Restored, Write};
+use raft_core::{Entry, GroupId, HardState, LogBase, LogIndex, Payload, Restored, Write};
 
 use crate::config::WalConfig;
 use crate::disk::{Disk, NamedFile, random, remove, sync_directory};
@@ -163,8 +163,9 @@ impl Log {
     /// a write must be the first of its batch.
     ///
     /// # Errors
-    /// [`WalError::NoSpace`]: nothing happened, and the same may be tried again. Else the disk failed
-    /// or a write does not continue the log, and the log is poisoned.
+    /// [`WalError::NoSpace`]: nothing happened, except that the vote of a write with a snapshot may be
+    /// durable, and the same may be tried again. Else the disk failed or a write does not continue the
+    /// log, and the log is poisoned.
     ///
     /// [`sync`]: Log::sync
     pub fn append(&mut self, writes: &[Write]) -> Result<(), WalError> {
@@ -251,20 +252,27 @@ impl Log {
     /// An order to read something that was durable long ago, and to see whether it still is what it
     /// was: each sealed segment and each snapshot in turn. `None` if there is nothing of that kind.
     pub fn next_scrub(&mut self) -> Option<ScrubJob> {
+        let target = match self.snapshots.damaged() {
+            Some(snapshot) => Target::Snapshot(snapshot),
+            None => self.next_in_turn()?,
+        };
+        let (disk, directory) = (Arc::clone(&self.disk), self.header.directory);
+        Some(ScrubJob { disk, directory, snapshots: self.snapshots.clone(), target })
+    }
+
+    fn next_in_turn(&mut self) -> Option<Target> {
         let held = self.snapshots.held();
         let places = self.sealed.len() + held.len();
         let turn = self.scrub_turn.checked_rem(places)?;
         self.scrub_turn = turn + 1;
-        let target = match self.sealed.get(turn) {
+        Some(match self.sealed.get(turn) {
             Some(Sealed { name, header, .. }) => {
                 let next = self.sealed.get(turn + 1).map_or(&self.header, |it| &it.header);
                 let link = next.previous?;
                 Target::Segment { name: name.clone(), id: header.id, link }
             }
             None => Target::Snapshot(held.get(turn - self.sealed.len())?.clone()),
-        };
-        let (disk, directory) = (Arc::clone(&self.disk), self.header.directory);
-        Some(ScrubJob { disk, directory, snapshots: self.snapshots.clone(), target })
+        })
     }
 
     /// Takes in what a scrub found. What nothing needs any more is removed at once.
@@ -276,7 +284,7 @@ impl Log {
         let id = match &scrubbed.target {
             Target::Snapshot(snapshot) => {
                 tracing::error!(%damage, "a snapshot was damaged at rest");
-                self.snapshots.forget(snapshot.id());
+                self.snapshots.reported(snapshot.id());
                 return Ok(Repair::Snapshot);
             }
             Target::Segment { id, .. } => *id,
@@ -362,6 +370,31 @@ impl Log {
         hard_state + snapshot + truncation + write.entries().iter().map(entry_bytes).sum::<u64>()
     }
 
+    /// Bytes of a batch of these entries, with a vote and a truncation.
+    pub(crate) fn bytes_of(entries: &[Entry]) -> u64 {
+        let records = record_bytes(8) + record_bytes(0);
+        batch_bytes(records + entries.iter().map(entry_bytes).sum::<u64>())
+    }
+
+    /// Does a write wait for room on a full disk, and leave the reserve alone? Not what a group of nodes
+    /// needs to govern itself: votes, and the entries with which a leader begins and changes members.
+    pub(crate) fn is_bulk(write: &Write) -> bool {
+        let is_command = |entry: &Entry| matches!(entry.payload, Payload::Command(_));
+        write.snapshot().is_some() || write.entries().iter().any(is_command)
+    }
+
+    /// Writes whose batches have at most so many bytes together find room for certain, even if the disk
+    /// is full by now: in the current segment, or all the rest of them in the one that is prepared.
+    pub(crate) fn room_bytes(&self) -> u64 {
+        let kept = reserve_bytes(self.segment_bytes) + SMALL_BATCH_BYTES;
+        // A mark may come before them.
+        let mark = if self.segment.marked { 0 } else { SMALL_BATCH_BYTES };
+        let here = self.segment.bytes.saturating_sub(self.segment.end + kept + mark);
+        let header = self.header.bytes();
+        let next = self.spare.as_ref().map_or(0, |it| it.bytes.saturating_sub(header + kept));
+        here.max(next)
+    }
+
     fn unless_poisoned<T>(
         &mut self,
         act: impl FnOnce(&mut Self) -> Result<T, WalError>,
@@ -400,8 +433,8 @@ impl Log {
             // What its header stands on is superseded by its first record.
             self.is_beginning = false;
         }
-        let bulk = |write: &Write| !write.entries().is_empty() || write.snapshot().is_some();
-        let urgency = if writes.iter().any(bulk) { Urgency::Bulk } else { Urgency::Urgent };
+        let is_bulk = writes.iter().any(Self::is_bulk);
+        let urgency = if is_bulk { Urgency::Bulk } else { Urgency::Urgent };
         self.put_batch(records, urgency, |log| {
             for write in writes {
                 if let Some(from) = write.truncate_from() {
@@ -417,16 +450,18 @@ impl Log {
         })
     }
 
-    /// Makes a vote durable, alone.
+    /// Makes a vote durable, alone; once, however often the write that it belongs to is tried.
     fn put_vote(&mut self, group: GroupId, hard_state: HardState) -> Result<(), WalError> {
-        let record = Record::HardState(hard_state);
-        self.put_batch(record.bytes(), Urgency::Urgent, |log| {
-            let applied = log.state.apply_record(group, &record);
-            applied.map_err(|reason| WalError::Refused { reason })?;
-            let mut encoder = Encoder::new(&mut log.buffer, log.segment.frame());
-            encoder.record(group, &record);
-            Ok(encoder.finish(log.state.outcome()))
-        })?;
+        if hard_state != self.state.hard_state() {
+            let record = Record::HardState(hard_state);
+            self.put_batch(record.bytes(), Urgency::Urgent, |log| {
+                let applied = log.state.apply_record(group, &record);
+                applied.map_err(|reason| WalError::Refused { reason })?;
+                let mut encoder = Encoder::new(&mut log.buffer, log.segment.frame());
+                encoder.record(group, &record);
+                Ok(encoder.finish(log.state.outcome()))
+            })?;
+        }
         Ok(self.sync_segment()?)
     }
 
@@ -670,9 +705,9 @@ pub enum Repair {
 /// May a batch use the room that is kept for votes?
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Urgency {
-    /// Entries: they wait until there is room.
+    /// Commands and snapshots: they wait until there is room.
     Bulk,
-    /// Votes and marks: an election must not fail for want of a sector.
+    /// Votes, marks and what else is no command: an election must not fail for want of a sector.
     Urgent,
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use raft_core::{LogPosition, Restored};
 
 use crate::config::WalConfig;
-use crate::disk::{Disk, remove, sync_directory};
+use crate::disk::{Disk, Guarded, remove, sync_directory};
 use crate::error::{DiskError, OpenError};
 use crate::identity::{IDENTITY_FILE, Stored, remove_temporary_files};
 use crate::log::{Log, OpenedLog};
@@ -63,6 +63,7 @@ pub struct RecoveryReport {
 
 /// See [`Log::open`].
 pub(crate) fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog, OpenError> {
+    let disk: Arc<dyn Disk> = Arc::new(Guarded::new(disk));
     let names = disk.list().map_err(DiskError::of("list", &config.dir.display().to_string()))?;
     let (stored, intact) = identify(disk.as_ref(), config, &names)?;
     let directory = stored.identity.incarnation;

@@ -52,6 +52,8 @@ struct State {
     /// Those of them that this run wrote: their names are durable for certain. After a sync of the
     /// directory that failed, a run before this one may have left a name that only memory holds.
     certain: Vec<SnapshotId>,
+    /// Found damaged by whoever read them, and not reported yet.
+    damaged: Vec<Snapshot>,
     arriving: Option<Arriving>,
     /// Complete, checked and synced under a temporary name: each waits for the write that puts it in
     /// place of the log, while the next one may already be arriving.
@@ -253,6 +255,7 @@ impl SnapshotStore {
         file.rename(self.disk(), snapshot_name(snapshot.base.position))?;
         sync_directory(self.disk())?;
         state.held.retain(|held| held.base.position != snapshot.base.position);
+        state.damaged.retain(|damaged| damaged.base.position != snapshot.base.position);
         state.certain.push(snapshot.id());
         let place = state.held.partition_point(|held| held.index() < snapshot.index());
         state.held.insert(place, snapshot);
@@ -353,9 +356,21 @@ impl SnapshotStore {
         Ok(writer.finish()? == *snapshot)
     }
 
-    /// A damaged snapshot is none. Its file stays until another one takes its name.
+    /// A damaged snapshot is none. Its file stays until another one takes its name. The next scrub
+    /// reports it.
     pub(crate) fn forget(&self, id: SnapshotId) {
-        self.state().held.retain(|held| held.id() != id);
+        let state = &mut *self.state();
+        state.damaged.extend(state.held.extract_if(.., |held| held.id() == id));
+    }
+
+    /// One that is out of use and was not reported yet.
+    pub(crate) fn damaged(&self) -> Option<Snapshot> {
+        self.state().damaged.first().cloned()
+    }
+
+    pub(crate) fn reported(&self, id: SnapshotId) {
+        self.forget(id);
+        self.state().damaged.retain(|damaged| damaged.id() != id);
     }
 
     /// Reads all of a held snapshot and compares it with its digest, telling `pace` after each piece
@@ -365,6 +380,9 @@ impl SnapshotStore {
         snapshot: &Snapshot,
         pace: &mut dyn FnMut(u64) -> bool,
     ) -> Option<String> {
+        if self.state().damaged.contains(snapshot) {
+            return Some("it was found damaged when it was read".to_owned());
+        }
         let name = snapshot_name(snapshot.base.position);
         let found = NamedFile::open(self.disk(), &name)
             .and_then(|file| check(&file, self.shared.directory, pace))

@@ -12,6 +12,7 @@ use crate::config::WalConfig;
 use crate::disk::Disk;
 use crate::error::{DiskError, OpenError, WalError};
 use crate::file_disk::FileDisk;
+use crate::format::batch::batch_bytes;
 use crate::helpers::{Finding, Helpers};
 use crate::identity::Identity;
 use crate::log::{Log, OpenedLog, Repair};
@@ -97,8 +98,10 @@ pub struct Wal {
 pub(crate) struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
-    /// Bytes submitted and not yet durable.
+    /// What was submitted and is not durable yet takes at most so many bytes.
     backlog: AtomicU64,
+    /// So many bytes find room for certain, the backlog included.
+    room: AtomicU64,
     space_low: AtomicBool,
     stats: Mutex<WalStats>,
 }
@@ -113,6 +116,22 @@ struct Queue {
     closed: bool,
     /// No more jobs will be done.
     failed: bool,
+}
+
+impl Queue {
+    /// Takes out the first compaction, if it can go ahead of everything before it, `waiting` included:
+    /// what it forgets is durable already, unless a snapshot takes the place of the log before.
+    fn compaction_behind(&mut self, waiting: &[Write]) -> Option<LogBase> {
+        if waiting.iter().any(|write| write.snapshot().is_some()) {
+            return None;
+        }
+        let ordinary = |job: &&Job| matches!(job, Job::Write(write) if write.snapshot().is_none());
+        let place = self.jobs.iter().take_while(ordinary).count();
+        let Some(Job::Compact(base)) = self.jobs.get(place) else { return None };
+        let base = base.clone();
+        self.jobs.remove(place);
+        Some(base)
+    }
 }
 
 /// Something to do, in the order of the submissions.
@@ -154,6 +173,7 @@ impl Wal {
             queue: Mutex::default(),
             wake: Condvar::new(),
             backlog: AtomicU64::new(0),
+            room: AtomicU64::new(log.room_bytes()),
             space_low: AtomicBool::new(false),
             stats: Mutex::default(),
         });
@@ -190,14 +210,14 @@ impl Wal {
         if queue.failed {
             return;
         }
-        self.shared.backlog.fetch_add(Log::write_bytes(&write), Ordering::Relaxed);
+        self.shared.backlog.fetch_add(batch_bytes(Log::write_bytes(&write)), Ordering::AcqRel);
         queue.jobs.push_back(Job::Write(write));
         drop(queue);
         self.shared.wake.notify_all();
     }
 
-    /// Tells that the log up to `base` is not needed any more ([`Output::compacted`]), once everything
-    /// submitted before is durable. Segments that nothing needs are removed.
+    /// Tells that the log up to `base`, which is durable, is not needed any more
+    /// ([`Output::compacted`]). Segments that nothing needs are removed.
     ///
     /// [`Output::compacted`]: raft_core::Output
     pub fn compact(&self, base: LogBase) {
@@ -226,18 +246,40 @@ impl Wal {
         &self.snapshots
     }
 
-    /// Is there room on the disk? While it is [`Space::Low`], entries should be refused at the door:
-    /// what was submitted waits for room, and with it every vote behind it.
+    /// Is there room on the disk? While it is [`Space::Low`], commands should be refused at the door.
+    /// That alone comes too late for what is on its way: [`Wal::room_bytes`] does not.
     #[must_use]
     pub fn space(&self) -> Space {
         if self.shared.space_low.load(Ordering::Relaxed) { Space::Low } else { Space::Ample }
     }
 
-    /// Bytes submitted and not yet durable. The queue takes everything: whoever submits looks here
-    /// and stops taking input above a limit of its own.
+    /// Bytes that what was submitted and is not durable yet takes on disk at most. The queue takes
+    /// everything: whoever submits looks here and stops taking input above a limit of its own.
     #[must_use]
     pub fn backlog_bytes(&self) -> u64 {
-        self.shared.backlog.load(Ordering::Relaxed)
+        self.shared.backlog.load(Ordering::Acquire)
+    }
+
+    /// So many bytes, in the measure of [`Wal::bytes_of`], may be submitted and do not have to wait for
+    /// room, even if the disk is full by now.
+    ///
+    /// Receipts count in the order of the writes, so a vote behind commands that wait for room does not
+    /// count before these. Whoever submits no more than this at a time, of writes other than votes,
+    /// never has a vote wait. It is more again once the next segment is prepared; if that fails for
+    /// want of room, [`Wal::space`] says so.
+    #[must_use]
+    pub fn room_bytes(&self) -> u64 {
+        // In this order: meanwhile the writer makes less of the room first, then of the backlog.
+        let backlog = self.backlog_bytes();
+        self.shared.room.load(Ordering::Acquire).saturating_sub(backlog)
+    }
+
+    /// Bytes that one write of these entries takes at most, a vote and a truncation with them. What
+    /// takes more than a segment, [`WalConfig::segment_bytes`], never finds enough of
+    /// [`Wal::room_bytes`].
+    #[must_use]
+    pub fn bytes_of(entries: &[Entry]) -> u64 {
+        Log::bytes_of(entries)
     }
 
     /// Counts since the log was opened.
@@ -415,35 +457,50 @@ impl<F: FnMut(Completion)> Writer<F> {
         }
     }
 
-    /// On a full disk the writes wait; those before the first that needs room go ahead.
+    /// On a full disk the writes wait; those before the first that needs room go ahead, and so does a
+    /// compaction, which makes some.
     fn write_when_there_is_room(&mut self, batch: &mut Vec<Write>) -> Result<(), WalError> {
         let mut waited = false;
         loop {
-            match self.write(batch) {
-                Err(error) if error.is_no_space() => {
-                    let needs_room =
-                        |write: &Write| !write.entries().is_empty() || write.snapshot().is_some();
-                    let modest = batch.iter().position(needs_room).unwrap_or_default();
-                    if modest > 0 {
-                        let mut first: Vec<Write> = batch.drain(..modest).collect();
-                        self.write(&mut first)?;
-                        continue;
-                    }
-                    if !waited {
-                        lock(&self.shared.stats).waits_for_space += 1;
-                        waited = true;
-                    }
-                    self.space_is_low(&error);
-                    let event = |queue: &Queue| queue.closed || !queue.findings.is_empty();
-                    let closed = self.shared.wait(Some(SPACE_RETRY), event).closed;
-                    if closed {
-                        return Err(error);
-                    }
-                    self.take_findings()?;
-                }
+            let error = match self.write_what_fits(batch) {
+                Err(error) if error.is_no_space() => error,
                 done => return done,
+            };
+            if !waited {
+                lock(&self.shared.stats).waits_for_space += 1;
+                waited = true;
             }
+            self.space_is_low(&error);
+            let event = |queue: &Queue| queue.closed || !queue.findings.is_empty();
+            let mut queue = self.shared.wait(Some(SPACE_RETRY), event);
+            if queue.closed {
+                return Err(error);
+            }
+            let compaction = queue.compaction_behind(batch);
+            drop(queue);
+            if let Some(base) = compaction {
+                self.log.compact(&base)?;
+            }
+            self.take_findings()?;
         }
+    }
+
+    /// Writes the batch, or what stands in it before the first write that needs room; takes out of it
+    /// what was written.
+    fn write_what_fits(&mut self, batch: &mut Vec<Write>) -> Result<(), WalError> {
+        let error = match self.write(batch) {
+            Err(error) if error.is_no_space() => error,
+            done => return done,
+        };
+        let modest = batch.iter().position(Log::is_bulk).unwrap_or_default();
+        if modest == 0 {
+            return Err(error);
+        }
+        let mut rest = batch.split_off(modest);
+        let outcome = self.write(batch);
+        batch.append(&mut rest);
+        outcome?;
+        self.write(batch)
     }
 
     /// Makes the batch durable and acknowledges it; only then, and only all of it.
@@ -457,8 +514,10 @@ impl<F: FnMut(Completion)> Writer<F> {
             self.space_is_ample();
         }
         self.timers.mark = Some(Instant::now() + self.timers.mark_after);
-        let bytes = batch.iter().map(Log::write_bytes).sum();
-        self.shared.backlog.fetch_sub(bytes, Ordering::Relaxed);
+        self.tell_room();
+        let room = batch.iter().map(|write| batch_bytes(Log::write_bytes(write))).sum();
+        self.shared.backlog.fetch_sub(room, Ordering::AcqRel);
+        let bytes: u64 = batch.iter().map(Log::write_bytes).sum();
         let mut stats = lock(&self.shared.stats);
         stats.batches += 1;
         stats.writes += batch.len() as u64;
@@ -477,6 +536,10 @@ impl<F: FnMut(Completion)> Writer<F> {
             (self.on_completion)(Completion::Durable(write.into_receipt()));
         }
         Ok(())
+    }
+
+    fn tell_room(&self) {
+        self.shared.room.store(self.log.room_bytes(), Ordering::Release);
     }
 
     fn rewrite(&mut self, entries: &[Entry]) -> Result<(), WalError> {
@@ -523,6 +586,7 @@ impl<F: FnMut(Completion)> Writer<F> {
             self.timers.space = None;
             self.helpers.prepare(job);
         }
+        self.tell_room();
         Ok(())
     }
 

@@ -5,14 +5,17 @@
 
 mod support;
 
+use std::io;
+use std::sync::{Arc, Mutex};
+
 use bytes::Bytes;
 use raft_core::{
-    Entry, HardState, Incarnation, Incoming, LogBase, LogIndex, LogPosition, Payload, Restored,
-    Snapshot, Term, Timestamp, Write,
+    ChunkOrder, Entry, HardState, Incarnation, Incoming, LogBase, LogIndex, LogPosition, Payload,
+    Restored, Snapshot, Term, Timestamp, Write,
 };
-use raft_wal::sim::{Damage, SimDisk};
-use raft_wal::{Log, OpenedLog, Repair, SnapshotStore, WalError};
-use support::{command, members, node, open};
+use raft_wal::sim::{Damage, Fault, FaultRule, Operation, SimDisk};
+use raft_wal::{Disk, DiskFile, Log, OpenedLog, Repair, SnapshotStore, WalConfig, WalError};
+use support::{command, config, members, node, open};
 use xxhash_rust::xxh3::xxh3_128;
 
 fn position(term: u64, index: u64) -> LogPosition {
@@ -269,4 +272,121 @@ fn entries_that_do_not_fit_a_rewriting_do_no_harm() {
     append(&mut log, 2, 61, 62);
     log.rewrite(&entries(62)).unwrap();
     assert_eq!(after_power_cut(&disk).entries, entries(62));
+}
+
+/// A disk on which something happens behind the log's back, between the renaming of a segment and the
+/// sync of the directory that is to make its name durable.
+struct Meddling {
+    disk: SimDisk,
+    meddle: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Disk for Meddling {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.disk.create(name)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.disk.open(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)?;
+        let meddle = self.meddle.lock().unwrap().take_if(|_| to.starts_with("segment-"));
+        if let Some(meddle) = meddle {
+            meddle();
+        }
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.disk.sync_directory()
+    }
+
+    fn random(&self) -> io::Result<u64> {
+        self.disk.random()
+    }
+}
+
+/// The sync of the directory fails for the thread that cuts a snapshot, which takes the error with it:
+/// the one for the log succeeds, and proves nothing.
+#[test]
+fn a_failed_sync_of_the_directory_counts_for_whoever_it_was_not_told() {
+    let mut refused = 0;
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let meddling = Meddling { disk: disk.for_this_life(), meddle: Mutex::default() };
+        let meddling = Arc::new(meddling);
+        let mut log = Log::open(Arc::clone(&meddling) as _, &config()).unwrap().log;
+        append(&mut log, 2, 1, 2);
+        let mut writer = log.snapshots().create(base(2, 1)).unwrap();
+        writer.write(&content(1)).unwrap();
+        let failing = disk.clone();
+        *meddling.meddle.lock().unwrap() = Some(Box::new(move || {
+            failing.add_fault(FaultRule::new(Fault::Error).on(&[Operation::SyncDirectory]));
+            assert!(matches!(writer.finish(), Err(WalError::Disk { .. })));
+        }));
+        let mut acknowledged = 2;
+        for index in 3..20 {
+            let write = Write::detached(None, None, vec![command(index, 2, 900)]);
+            if log.append(&[write]).and_then(|()| log.sync()).is_err() {
+                refused += 1;
+                break;
+            }
+            acknowledged = index;
+        }
+        let restored = after_power_cut(&disk);
+        assert!(restored.entries.len() as u64 >= acknowledged, "seed {seed}: {acknowledged}");
+    }
+    assert_eq!(refused, 20);
+}
+
+/// A snapshot that cannot be handed on to a peer has to be replaced: nobody may wait for the log to grow.
+#[test]
+fn a_snapshot_found_damaged_by_a_reader_is_reported_by_the_next_scrub() {
+    let disk = SimDisk::new(8);
+    let mut log = open(&disk).unwrap().log;
+    append(&mut log, 2, 1, 2);
+    cut(&log, 2, 2);
+    let snapshot = snapshot(2, 2);
+    damage(&disk, &disk.names().into_iter().rfind(|it| it.starts_with("snapshot-")).unwrap());
+    let order =
+        ChunkOrder { to: node(2), snapshot: snapshot.id(), offset: 0, bytes_max: snapshot.length };
+    assert_eq!(log.snapshots().read_chunk(&order).unwrap(), None);
+    assert_eq!(scrub(&mut log), Repair::Snapshot);
+    assert_eq!(scrub(&mut log), Repair::None, "once is enough");
+    assert_eq!(log.snapshots().held(), []);
+}
+
+/// The only voter refuses to forget; but what its snapshot holds is not forgotten.
+#[test]
+fn nothing_is_lost_if_the_snapshot_holds_all_that_the_log_did() {
+    let disk = SimDisk::new(9);
+    let open = || {
+        let config = WalConfig { membership: members(&[1]), ..config() };
+        Log::open(Arc::new(disk.for_this_life()), &config)
+    };
+    let mut log = open().unwrap().log;
+    append(&mut log, 2, 1, 30);
+    let base = LogBase { membership: members(&[1]), ..base(2, 30) };
+    let mut writer = log.snapshots().create(base.clone()).unwrap();
+    writer.write(&content(30)).unwrap();
+    let snapshot = writer.finish().unwrap();
+    log.close().unwrap();
+    disk.restart();
+    let names = segments(&disk);
+    damage(&disk, &names[names.len() - 1]);
+    let OpenedLog { restored, report, .. } = open().unwrap();
+    assert_eq!((restored.base, restored.snapshot), (base, Some(snapshot)));
+    assert_eq!((restored.lost, restored.incarnation), (LogPosition::ZERO, Incarnation(0)));
+    assert_eq!(restored.hard_state, vote(2));
+    assert!(!report.limping && report.damage.is_some(), "{report:?}");
 }

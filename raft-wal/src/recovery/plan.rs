@@ -408,8 +408,11 @@ impl Findings<'_> {
         drop(runs);
         let damage = self.damage(prefix.as_ref().map(|(run, _)| run));
         let before = self.last_header().map(|header| header.repairs).unwrap_or_default();
-        let nothing_lost =
-            prefix.as_ref().is_some_and(|(_, replay)| replay.state.last() == end.last);
+        let kept = match (&prefix, &snapshot) {
+            (Some((_, replay)), _) => Some(replay.state.last()),
+            (None, snapshot) => snapshot.as_ref().map(|snapshot| snapshot.base.position),
+        };
+        let nothing_lost = kept == Some(end.last);
         let mut repairs = before;
         if !nothing_lost {
             let sole = self.is_sole_voter();
