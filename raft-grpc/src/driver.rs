@@ -104,10 +104,10 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The state machine reflects the log up to here.
-    pub(crate) fn starting_at(applied: LogIndex) -> Self {
+    /// The state machine reflects the log up to here, whose segments are of this length.
+    pub(crate) fn starting_at(applied: LogIndex, segment_bytes: u64) -> Self {
         let default = Self::default();
-        Self { applied, ..default }
+        Self { applied, full_disk: FullDisk::new(segment_bytes), ..default }
     }
 }
 
@@ -145,14 +145,16 @@ impl Driver {
         let backlog = self.wal.backlog_bytes();
         Gate {
             frames: backlog < BACKLOG_BYTES_MAX_FOR_MESSAGES,
-            proposals: backlog < BACKLOG_BYTES_MAX_FOR_PROPOSALS && !self.state.proposals.is_full(),
+            proposals: backlog < BACKLOG_BYTES_MAX_FOR_PROPOSALS
+                && !self.state.proposals.is_full()
+                && !self.state.full_disk.is_short_of_room(),
         }
     }
 
     /// Tells the node everything that has queued up.
     fn take_in(&mut self, now: Moment, turn: &mut Turn) -> Result<(), Fatal> {
         let Turn { completions, applied, frames, proposals, reads } = turn;
-        self.state.full_disk.observe(self.wal.space());
+        self.state.full_disk.observe(&self.wal);
         for completion in completions.drain(..) {
             match completion {
                 Completion::Durable(receipt) => self.node.step(now, Input::Written(receipt)),
@@ -191,7 +193,7 @@ impl Driver {
             match self.node.transfer_leadership(now, None) {
                 Ok(to) => tracing::warn!(%node, "its disk is full: {to} is to lead"),
                 Err(why) => {
-                    tracing::warn!(%node, "its disk is full, and nobody else can lead: {why}")
+                    tracing::warn!(%node, "its disk is full, and nobody else can lead: {why}");
                 }
             }
         }
@@ -233,10 +235,12 @@ impl Driver {
     }
 
     fn try_propose(&mut self, now: Moment, commands: Vec<Bytes>) -> Result<Proposed, Failure> {
-        if self.state.full_disk.refuses_proposals() && self.node.role().0 == RoleKind::Leader {
+        let leads = self.node.role().0 == RoleKind::Leader;
+        if leads && !self.state.full_disk.admits_commands(&commands) {
             return Err(match self.node.status().transferring_to {
                 Some(to) => Failure::NotLeader { hint: Some(to) },
-                None => NotApplied::DiskFull.into(),
+                None if self.state.full_disk.is_full() => NotApplied::DiskFull.into(),
+                None => NotApplied::Busy.into(),
             });
         }
         let refused = match self.node.propose(now, wall_clock(), commands) {

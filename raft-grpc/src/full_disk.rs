@@ -1,41 +1,90 @@
 //! What a node does while the disk of its log is full: all that needs no more room.
 //!
-//! What is left of the room is for votes, so that elections go on and a leader can step down. A leader
-//! refuses proposals, and offers its leadership to another node, which may have room. A follower takes
-//! no entries: to the leader it is as if those messages were lost, and heartbeats come all the same.
-//! Reads are served by either. When there is room again, everything goes on by itself.
+//! Receipts count in order, so a vote behind commands that wait for room would wait too, and with it an
+//! election. So nothing is handed to the log but what finds room for certain, and what is left in the end
+//! is for votes. A leader refuses proposals, and offers its leadership to another node, which may have
+//! room. A follower takes no commands: to the leader it is as if those messages were lost, and heartbeats
+//! come all the same. Reads are served by either. When there is room again, everything goes on by itself.
 
-use raft_core::{Envelope, Message};
-use raft_wal::Space;
+use bytes::Bytes;
+use raft_core::{Entry, Envelope, Message, Payload};
+use raft_wal::{Space, Wal};
 
-/// Is the disk full, and what was done about it?
+/// What a batch takes besides its entries, a vote and a truncation included.
+const BATCH_BYTES: u64 = 1024;
+/// What an entry takes besides its command: the header of its record, and padding.
+const ENTRY_BYTES: u64 = 56;
+
+/// How much room is there, and what was done about it?
 #[derive(Debug, Default)]
 pub(crate) struct FullDisk {
     is_full: bool,
-    /// It was once, since there was room. If all disks are full, the leadership must not go round
-    /// and round, and use up what is left for votes.
+    /// So many bytes may still be handed to the log in this turn.
+    room: u64,
+    /// The length of a segment.
+    segment_bytes: u64,
+    /// The leadership was offered, once since there was room. If all disks are full, it must not go
+    /// round and round, and use up what is left for votes.
     has_offered_leadership: bool,
 }
 
 impl FullDisk {
-    /// To be told at every turn.
-    pub(crate) fn observe(&mut self, space: Space) {
+    /// For a log with segments of this length.
+    pub(crate) fn new(segment_bytes: u64) -> Self {
+        Self { segment_bytes, ..Self::default() }
+    }
+
+    /// Looks at the log, at the beginning of a turn.
+    pub(crate) fn observe(&mut self, wal: &Wal) {
+        self.begin_turn(wal.space(), wal.room_bytes());
+    }
+
+    fn begin_turn(&mut self, space: Space, room: u64) {
         self.is_full = space == Space::Low;
+        self.room = room;
         self.has_offered_leadership &= self.is_full;
     }
 
-    /// Are proposals refused here?
-    pub(crate) fn refuses_proposals(&self) -> bool {
+    /// Is there so little room, until the next segment is prepared, that proposals should wait at the
+    /// door? Not when the disk is full: then they are refused.
+    pub(crate) fn is_short_of_room(&self) -> bool {
+        !self.is_full && self.room < self.segment_bytes / 4
+    }
+
+    /// Is it the reason why there is no room?
+    pub(crate) fn is_full(&self) -> bool {
         self.is_full
     }
 
+    /// May these commands be proposed here?
+    pub(crate) fn admits_commands(&mut self, commands: &[Bytes]) -> bool {
+        let bytes = |command: &Bytes| command.len() as u64 + ENTRY_BYTES;
+        self.take(BATCH_BYTES + commands.iter().map(bytes).sum::<u64>())
+    }
+
     /// May a message come in?
-    pub(crate) fn admits(&self, envelope: &Envelope) -> bool {
-        let has_entries = matches!(
-            &envelope.message,
-            Message::AppendEntries { entries, .. } if !entries.is_empty()
-        );
-        !(self.is_full && has_entries)
+    pub(crate) fn admits(&mut self, envelope: &Envelope) -> bool {
+        // A leader's first entry and changes of members may use what is kept for votes.
+        let is_command = |entry: &Entry| matches!(entry.payload, Payload::Command(_));
+        match &envelope.message {
+            Message::AppendEntries { entries, .. } if entries.iter().any(is_command) => {
+                self.take(BATCH_BYTES + Wal::bytes_of(entries))
+            }
+            _ => true,
+        }
+    }
+
+    fn take(&mut self, bytes: u64) -> bool {
+        if self.is_full {
+            return false;
+        }
+        // What is longer than half a segment may never find room in one, and gets one of its own.
+        if bytes > self.segment_bytes / 2 {
+            return true;
+        }
+        let left = self.room.checked_sub(bytes);
+        self.room = left.unwrap_or(self.room);
+        left.is_some()
     }
 
     /// Should this node, which leads, try now to find another leader? Says so once.
@@ -80,19 +129,33 @@ mod tests {
     }
 
     #[test]
-    fn only_entries_are_kept_out_and_leadership_is_offered_once_per_shortage() {
-        let mut disk = FullDisk::default();
-        disk.observe(Space::Ample);
-        assert!(disk.admits(&append(1)) && !disk.refuses_proposals() && !disk.offers_leadership());
+    fn only_commands_are_kept_out_and_leadership_is_offered_once_per_shortage() {
+        let mut disk = FullDisk::new(64 << 10);
+        let command = [Bytes::from_static(b"x")];
+        disk.begin_turn(Space::Ample, 32 << 10);
+        assert!(disk.admits(&append(1)) && disk.admits_commands(&command));
+        assert!(!disk.offers_leadership() && !disk.is_short_of_room());
         for _ in 0..2 {
-            disk.observe(Space::Low);
+            disk.begin_turn(Space::Low, 32 << 10);
             assert!(!disk.admits(&append(1)) && disk.admits(&append(0)));
-            assert!(disk.refuses_proposals());
+            assert!(!disk.admits_commands(&command) && !disk.is_short_of_room());
             assert!(disk.offers_leadership());
-            disk.observe(Space::Low);
+            disk.begin_turn(Space::Low, 32 << 10);
             assert!(!disk.offers_leadership());
-            disk.observe(Space::Ample);
+            disk.begin_turn(Space::Ample, 32 << 10);
             assert!(disk.admits(&append(1)));
         }
+    }
+
+    #[test]
+    fn a_turn_takes_no_more_than_there_is_room_for() {
+        let mut disk = FullDisk::new(64 << 10);
+        disk.begin_turn(Space::Ample, 10 << 10);
+        assert!(disk.is_short_of_room());
+        let taken = (0..).take_while(|_| disk.admits(&append(10))).count();
+        assert!((2..10).contains(&taken), "{taken}");
+        assert!(disk.admits(&append(0)), "heartbeats always");
+        let large = [Bytes::from(vec![0; 40 << 10])];
+        assert!(disk.admits_commands(&large), "or it would never get in");
     }
 }

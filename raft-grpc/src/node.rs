@@ -148,7 +148,7 @@ async fn launch<S: StateMachine>(
         requests: Arc::clone(&requests),
         shutdown_grace: config.shutdown_grace,
         nonsense: Throttle::new(Duration::from_secs(1)),
-        state: State::starting_at(base.index),
+        state: State::starting_at(base.index, config.segment_bytes),
     };
     let stopped = CancellationToken::new();
     let ending = Ending { draining: draining.clone(), tasks, stop, stopped: stopped.clone() };
