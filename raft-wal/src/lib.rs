@@ -32,6 +32,7 @@
 //! | `log.rs` | [`Log`]: append, sync, roll; synchronous, over a [`Disk`] |
 //! | `recovery.rs` | opening: identity, links between segments, replay |
 //! | `wal.rs` | [`Wal`]: the log on a thread, with group commit |
+//! | [`inspect`] | looking into a directory without touching it |
 //! | `file_disk.rs`, [`sim`] | the real disk, and one that loses what a real one may lose |
 //!
 //! Deliberately absent: timers, retries, memory maps, a choice of durability levels, reading
@@ -86,6 +87,7 @@ mod file_disk;
 mod format;
 mod helpers;
 mod identity;
+pub mod inspect;
 mod log;
 mod recovery;
 mod scrub;

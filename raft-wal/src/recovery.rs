@@ -60,13 +60,21 @@ pub struct RecoveryReport {
     pub created: bool,
 }
 
+impl RecoveryReport {
+    /// Adds what a plan does not know by itself, or only at its end.
+    pub(crate) fn conclude(&mut self, restored: &Restored, identity_intact: bool) {
+        self.identity_repaired = !identity_intact;
+        self.entries = restored.entries.len() as u64;
+    }
+}
+
 /// See [`Log::open`].
 pub(crate) fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog, OpenError> {
     let names = disk.list().map_err(DiskError::of("list", &config.dir.display().to_string()))?;
     let (stored, intact) = identify(disk.as_ref(), config, &names)?;
     let directory = stored.identity.incarnation;
     let plan = plan::plan(disk.as_ref(), config, &stored, &names)?;
-    let Plan { restored, log, held, unsure, obsolete, broken, mut report } = plan;
+    let Plan { restored, log, held, unsure, obsolete, broken, rewritten: _, mut report } = plan;
     let snapshots = SnapshotStore::new(Arc::clone(&disk), directory, held);
     if let Some(snapshot) = unsure {
         snapshots.write_again(&snapshot)?;
@@ -78,8 +86,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog,
         // From here on there is a segment, and its absence is noticed.
         Stored { established: true, ..stored }.store(log.disk())?;
     }
-    report.identity_repaired = !intact;
-    report.entries = restored.entries.len() as u64;
+    report.conclude(&restored, intact);
     tell(config, &restored, &report);
     Ok(OpenedLog { log, restored, identity, report })
 }
@@ -106,9 +113,7 @@ fn identify(
     config: &WalConfig,
     names: &[String],
 ) -> Result<(Stored, bool), OpenError> {
-    let files = segment_files(names)?;
-    if names.iter().any(|name| name == IDENTITY_FILE) {
-        let (stored, intact) = Stored::load(disk)?;
+    if let Some((stored, intact)) = find_owner(disk, names)? {
         stored.check_owner(config)?;
         remove_temporary_files(disk, names)?;
         if !stored.established {
@@ -117,14 +122,26 @@ fn identify(
         }
         return Ok((stored, intact));
     }
-    if !files.is_empty() {
-        let what = "it is missing, and there are segments that belong to somebody";
-        return Err(OpenError::corrupt(IDENTITY_FILE, 0, what));
-    }
     remove_temporary_files(disk, names)?;
     let stored = Stored::draw(disk, config)?;
     stored.store(disk)?;
     Ok((stored, true))
+}
+
+/// Whose directory it says it is, and whether that is intact; `None` if there is no log in it.
+pub(crate) fn find_owner(
+    disk: &dyn Disk,
+    names: &[String],
+) -> Result<Option<(Stored, bool)>, OpenError> {
+    let files = segment_files(names)?;
+    if names.iter().any(|name| name == IDENTITY_FILE) {
+        return Stored::load(disk).map(Some);
+    }
+    if !files.is_empty() {
+        let what = "it is missing, and there are segments that belong to somebody";
+        return Err(OpenError::corrupt(IDENTITY_FILE, 0, what));
+    }
+    Ok(None)
 }
 
 /// Removes what means nothing any more, and puts aside what is damaged; of that, one generation is kept.
@@ -138,11 +155,7 @@ fn clear_away(
         return Ok(());
     }
     if !broken.is_empty() {
-        let ours = |name: &&String| {
-            let known = name.starts_with("segment-") || name.starts_with("snapshot-");
-            known && name.ends_with(BROKEN_SUFFIX)
-        };
-        for old in names.iter().filter(ours) {
+        for old in names.iter().filter(|name| is_put_aside(name)) {
             remove(disk, old)?;
         }
     }
@@ -154,4 +167,10 @@ fn clear_away(
         disk.rename(name, &aside).map_err(DiskError::of("rename", name))?;
     }
     sync_directory(disk)
+}
+
+/// Is this the name of a damaged file that an earlier start has put aside?
+pub(crate) fn is_put_aside(name: &str) -> bool {
+    let known = name.starts_with("segment-") || name.starts_with("snapshot-");
+    known && name.ends_with(BROKEN_SUFFIX)
 }
