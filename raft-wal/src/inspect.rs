@@ -125,13 +125,14 @@ impl Inspector {
     }
 
     /// The segments one after the other, the oldest first, each read when it is asked for: as much
-    /// memory as the largest one takes is enough.
+    /// memory as the largest one takes is enough. Files that have nearly such a name are left out.
     ///
     /// # Errors
-    /// If the directory cannot be listed, or a file has the name of no segment.
+    /// If the directory cannot be listed, or the header of a segment not be read.
     pub fn segments(&self) -> Result<Segments<'_>, OpenError> {
-        let names = self.names()?;
+        let mut names = self.names()?;
         let directory = self.directory(&names);
+        names.retain(|name| segment_file(name).is_some());
         let mut files = segment_files(&names)?;
         let replaced = take_replaced(&self.disk, directory, &mut files)?;
         Ok(Segments { disk: &self.disk, directory, files: files.into_iter(), replaced })
