@@ -74,40 +74,55 @@ enum Output {
 }
 
 const DUMP_HELP: &str = "\
-Nothing is changed, and no more than one segment is in memory at a time. A segment that a newer one
-replaces is named, but its records are left out.
+A line is a record: where it stands in the file, then its index@term, the clock
+of the leader that made it, and what it says; or a vote, a truncation, and so
+on. On a terminal lines are cut at its width. A segment that a newer one
+replaces is named, but its records are left out. Nothing is changed, and no
+more than one segment is in memory at a time.
 
-While a node runs on the directory its files change as they are read, so it is refused: stop the node
-first, or look into a copy (one that was made while the node ran may look torn at its end). A node that
-is started during the look finds the directory in use and does not start.
+While a node runs on the directory its files change as they are read, so it is
+refused: stop the node first, or look into a copy (one that was made while the
+node ran may look torn at its end). A node that is started meanwhile finds the
+directory in use and does not start.
 
 Examples:
   leaderboard log dump data/1 | less
   leaderboard log dump --segments data/1
   leaderboard log dump --from 1000 --to 1010 data/1
-  leaderboard log dump -o json data/1 | jq -c 'select(.command.player == \"alice\")'
+  leaderboard log dump -o json data/1 |
+      jq -c 'select(.command.player == \"alice\")'
 
-Exit codes: 0 shown, 1 not a log directory, 2 bad usage, 3 damage was found, or the directory is in use
-or was written by another version, 4 the disk cannot be read.";
+Exit codes: 0 shown, 1 not a log directory, 2 bad usage, 3 damage was found, or
+the directory is in use or of another version, 4 the disk cannot be read.";
 
 const VERIFY_HELP: &str = "\
-Everything is read and compared with its checksums, as a start does it; nothing is changed. It takes as
-much memory as a start does. What a start would do is decided by the code that a start runs.
+Everything is read and compared with its checksums, and nothing is changed.
+What a start would do is decided by the code that a start runs; it takes as
+much memory as that. Segments are sealed, open (written last), prepared (not
+used yet), torn, damaged, or replaced by a newer one.
 
-While a node runs on the directory its files change as they are read, so it is refused: stop the node
-first, or check a copy (one that was made while the node ran may look torn at its end). A node that is
-started during the check finds the directory in use and does not start.
+While a node runs on the directory its files change as they are read, so it is
+refused: stop the node first, or check a copy (one that was made while the node
+ran may look torn at its end). A node that is started meanwhile finds the
+directory in use and does not start.
 
 Examples:
   leaderboard log verify data/1
   leaderboard log verify -o json data/1 | jq -r .verdict
 
-Verdicts: sound; torn (also fine: a power cut interrupted a write that nobody was promised);
-damaged (a start repairs it, and nothing is lost); limping (entries are lost here, and come back from
-the leader); refused (a start is); unreadable; and, before anything is read, no_log or in_use.
+Verdicts for programs:
+  sound       all is as it was written
+  torn        so it is, but for a write that a power cut or a kill interrupted
+              and that nobody was promised
+  damaged     a start repairs it, and nothing that is needed is lost
+  limping     entries are lost here; the leader has them, and fills them up
+  refused     a start is refused
+  unreadable  the disk or the system refuses to read something
+  no_log, in_use: nothing was read
 
-Exit codes: 0 sound or torn, 1 not a log directory, 2 bad usage, 3 damage was found, or a start would be
-refused, or the directory is in use, 4 the disk cannot be read.";
+Exit codes: 0 sound or torn, 1 not a log directory, 2 bad usage, 3 damage was
+found, or a start would be refused, or the directory is in use, 4 the disk
+cannot be read.";
 
 /// Why nothing, or not all of it, could be shown.
 #[derive(Debug, thiserror::Error)]

@@ -160,7 +160,7 @@ impl<W: Write> Dump<'_, W> {
                 self.out.json(&Line::Torn { file, offset, bytes })?;
             } else {
                 self.out.line(&format!(
-                    "  {offset:>9}  torn: {bytes} bytes of a write that was never acknowledged"
+                    "{offset:>8}  torn: {bytes} bytes of a write that was never acknowledged"
                 ))?;
             }
         }

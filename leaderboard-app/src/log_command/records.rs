@@ -28,12 +28,14 @@ pub(super) fn line(located: &LocatedRecord) -> String {
     let what = match record {
         Record::Entry(entry) => {
             let Entry { timestamp, payload, .. } = entry;
-            let (position, time) = (entry.position().to_string(), text::time(timestamp.0));
-            format!("{position:<12}  {time}  {}", payload_text(payload))
+            let position = entry.position().to_string();
+            // A leader's first entry may be older than any clock that it has seen.
+            let time = if timestamp.0 == 0 { "-".to_owned() } else { text::time(timestamp.0) };
+            format!("{position:<9}  {time:<24}  {}", payload_text(payload))
         }
         other => other.to_string(),
     };
-    format!("  {offset:>9}  {group}{what}")
+    format!("{offset:>8}  {group}{what}")
 }
 
 fn payload_text(payload: &Payload) -> String {
