@@ -229,6 +229,20 @@ impl<W: Write> Out<W> {
         }
     }
 
+    /// A sentence behind a label, folded where a terminal would break it, and every line but the first
+    /// indented so far. What is no terminal gets it in lines of `otherwise` columns.
+    fn paragraph(
+        &mut self,
+        label: &str,
+        indent: usize,
+        sentence: &str,
+        otherwise: usize,
+    ) -> io::Result<()> {
+        let width = self.width.map_or(otherwise, |width| width.clamp(40, 120));
+        let lines = text::wrap(label, indent, &text::printable(sentence), width);
+        lines.iter().try_for_each(|line| self.line(line))
+    }
+
     fn json(&mut self, line: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer(&mut self.to, line)?;
         writeln!(self.to)

@@ -12,10 +12,7 @@ use toml::{Table, Value};
 /// arguments is not this function's business.
 pub(super) fn path_in(command: &Command, args: &[OsString]) -> Option<PathBuf> {
     let matches = command.clone().ignore_errors(true).try_get_matches_from(args).ok()?;
-    let mut innermost = &matches;
-    while let Some((_, matches)) = innermost.subcommand() {
-        innermost = matches;
-    }
+    let innermost = matches.subcommand().map_or(&matches, |(_, matches)| matches);
     innermost.try_get_one::<PathBuf>("config").ok().flatten().cloned()
 }
 

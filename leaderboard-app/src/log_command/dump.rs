@@ -73,9 +73,8 @@ impl<W: Write> Dump<'_, W> {
                     };
                     return Ok(self.out.json(&line)?);
                 }
-                self.out.line(&format!(
-                    "cluster {cluster:?}, node {node}, format {format_version}, directory {directory}"
-                ))?;
+                self.out.line(&format!("cluster {cluster:?}, node {node}"))?;
+                self.out.line(&format!("format {format_version}, directory {directory}"))?;
                 if !intact {
                     self.out.line("! IDENTITY: one of its two copies is damaged")?;
                 }
@@ -90,7 +89,9 @@ impl<W: Write> Dump<'_, W> {
         if self.json {
             return Ok(self.out.json(&Line::Damage { file, offset, what })?);
         }
-        Ok(self.out.line(&format!("! {file} at offset {offset}: {what}"))?)
+        // In one line for whoever searches in it.
+        let damage = format!("{file} at offset {offset}: {what}");
+        Ok(self.out.paragraph("!", 2, &damage, usize::MAX)?)
     }
 
     fn snapshots(&mut self, inspector: &Inspector) -> Result<(), LogError> {

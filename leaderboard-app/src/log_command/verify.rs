@@ -119,7 +119,6 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn tell<W: Write>(&self, out: &mut Out<W>) -> io::Result<()> {
-        let width = out.width.unwrap_or(COLUMNS).clamp(60, 120);
         let inspection = self.inspection;
         if let Some(identity) = &inspection.identity {
             let (owner, version) = (&identity.identity, identity.format_version);
@@ -134,15 +133,17 @@ impl Found<'_> {
             out.line(&row)?;
         }
         out.line("")?;
-        for damage in &inspection.damages {
-            for line in text::wrap("damage", INDENT, &damage.to_string(), width) {
-                out.line(&line)?;
-            }
+        let refusal = match &inspection.start {
+            Start::Refuse(error) => error.to_string(),
+            _ => String::new(),
+        };
+        let damages = inspection.damages.iter().map(ToString::to_string);
+        // Once is enough.
+        for damage in damages.filter(|damage| !refusal.contains(damage)) {
+            out.paragraph("damage", INDENT, &damage, COLUMNS)?;
         }
         for (label, told) in self.last_words() {
-            for line in text::wrap(label, INDENT, &told, width) {
-                out.line(&line)?;
-            }
+            out.paragraph(label, INDENT, &told, COLUMNS)?;
         }
         Ok(())
     }
