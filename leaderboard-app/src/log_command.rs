@@ -196,7 +196,8 @@ pub(crate) fn run(args: &LogArgs) -> u8 {
         Err(error) => {
             let (verdict, exit_code) = (error.verdict(), error.exit_code());
             let message = error.to_string();
-            eprintln!("leaderboard: {}", text::printable(&message));
+            // Without a standard error the exit code has to do.
+            let _ = writeln!(io::stderr(), "leaderboard: {}", text::printable(&message));
             if output == Output::Json && !matches!(error, LogError::Output(_)) {
                 let line = ErrorLine { kind: "error", verdict, message, exit_code };
                 // The message is out already.

@@ -18,6 +18,7 @@
 //!     Start::Open(opening) if opening.report.limping => println!("lost: up to {}", opening.lost),
 //!     Start::Open(opening) => println!("the log goes up to {}", opening.last),
 //!     Start::Refuse(error) => println!("{error}"),
+//!     _ => {}
 //! }
 //! # Ok(())
 //! # }
