@@ -49,7 +49,7 @@ impl FileDisk {
     pub(crate) fn open_shared(dir: &Path) -> Result<Self, OpenError> {
         let directory = File::open(dir);
         let directory = directory.map_err(DiskError::of("open", &dir.display().to_string()))?;
-        let lock = match File::open(dir.join(LOCK_FILE)) {
+        let lock = match open_regular(&dir.join(LOCK_FILE)) {
             Ok(lock) => Some(lock),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(DiskError::of("open", LOCK_FILE)(error).into()),
@@ -67,6 +67,14 @@ fn take_lock(lock: &File, operation: FlockOperation, dir: &Path) -> Result<(), O
         Err(Errno::WOULDBLOCK) => Err(OpenError::Locked { dir: dir.to_owned() }),
         Err(error) => Err(DiskError::of("lock", LOCK_FILE)(error.into()).into()),
     }
+}
+
+/// Opens a file for reading that is one: opening a pipe would wait for somebody who writes to it.
+fn open_regular(path: &Path) -> io::Result<File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    File::open(path)
 }
 
 /// Creates a directory with its parents, and makes each new name durable in the directory above it.
@@ -112,7 +120,7 @@ impl Disk for FileDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(RealFile(File::open(self.dir.join(name))?)))
+        Ok(Box::new(RealFile(open_regular(&self.dir.join(name))?)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -185,6 +193,19 @@ mod tests {
         let _two = FileDisk::open_shared(&dir).unwrap();
         drop(one);
         assert!(matches!(FileDisk::open(&dir), Err(OpenError::Locked { .. })));
+    }
+
+    #[test]
+    fn what_is_no_file_is_an_error_and_is_not_waited_for() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FileDisk::open(dir.path()).unwrap();
+        mknodat(CWD, dir.path().join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        fs::create_dir(dir.path().join("directory")).unwrap();
+        for name in ["pipe", "directory"] {
+            let error = disk.open(name).map(drop).unwrap_err();
+            assert!(error.to_string().contains("no regular file"), "{error}");
+        }
     }
 
     #[test]
