@@ -1,4 +1,4 @@
-//! The command line: `leaderboard node …` and `leaderboard balancer …`.
+//! The command line: `leaderboard node …`, `leaderboard balancer …` and `leaderboard log …`.
 //!
 //! Options come from flags, then from the environment (`LEADERBOARD_…`), then from the TOML file of
 //! `--config`. Exit codes: 0 done, 1 failed, 2 bad usage, 3 refused for safety (a foreign data
@@ -15,6 +15,7 @@ use raft_grpc::{Fatal, StartError};
 use tracing_subscriber::EnvFilter;
 
 use crate::balancer::{self, BalancerArgs, BalancerError};
+use crate::log_command::{self, LogArgs};
 use crate::node::{self, NodeArgs, NodeError};
 
 mod config_file;
@@ -22,10 +23,10 @@ mod shutdown;
 #[cfg(test)]
 mod tests;
 
-const FAILED: u8 = 1;
-const BAD_USAGE: u8 = 2;
-const REFUSED_FOR_SAFETY: u8 = 3;
-const DISK_FAILURE: u8 = 4;
+pub(crate) const FAILED: u8 = 1;
+pub(crate) const BAD_USAGE: u8 = 2;
+pub(crate) const REFUSED_FOR_SAFETY: u8 = 3;
+pub(crate) const DISK_FAILURE: u8 = 4;
 
 /// A leaderboard replicated with Raft
 #[derive(Debug, Parser)]
@@ -80,6 +81,8 @@ enum Command {
     Node(NodeArgs),
     /// Spread requests over the nodes of a cluster
     Balancer(BalancerArgs),
+    /// Look into the log directory of a node that does not run
+    Log(LogArgs),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -113,6 +116,10 @@ where
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(BAD_USAGE));
         }
     };
+    if let Command::Log(args) = &cli.command {
+        // What it finds is its output, and it may be interrupted at any time: no log lines, no signals.
+        return ExitCode::from(log_command::run(args));
+    }
     start_logging(&cli.common);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -151,6 +158,8 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Node(args) => Ok(node::run(args.clone(), shutdown).await?),
         Command::Balancer(args) => Ok(balancer::run(args.clone(), shutdown).await?),
+        // Done before there was a runtime.
+        Command::Log(_) => Ok(()),
     }
 }
 

@@ -7,7 +7,8 @@
 //!   an [`ordered_index`]; [`idempotency`] makes writes exactly-once; a [`digest`] tells whether two
 //!   nodes hold the same.
 //! - **The node**: [`node`] runs that state on `raft-grpc` and answers HTTP.
-//! - **The command line**: [`cli`], with [`balancer`] as the second thing that it can run.
+//! - **The command line**: [`cli`], with [`balancer`] as the second thing that it can run, and
+//!   `leaderboard log`, which looks into the log directory of a node that does not run.
 //!
 //! The life of a vote: `POST /add_vote` is read and checked, becomes the bytes of a command, is
 //! proposed, replicated and applied on every node; the reply of the node that was asked travels back as
@@ -24,6 +25,7 @@ mod duration;
 pub mod idempotency;
 pub mod leaderboard;
 mod lingering;
+mod log_command;
 pub mod node;
 pub mod ordered_index;
 pub mod reply;

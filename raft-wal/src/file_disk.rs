@@ -23,7 +23,7 @@ pub struct FileDisk {
     dir: PathBuf,
     /// Open for as long as the disk is: names are made durable by syncing it.
     directory: File,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl FileDisk {
@@ -40,13 +40,41 @@ impl FileDisk {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let lock = options.open(dir.join(LOCK_FILE)).map_err(DiskError::of("open", LOCK_FILE))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(OpenError::Locked { dir: dir.to_owned() }),
-            Err(error) => return Err(DiskError::of("lock", LOCK_FILE)(error.into()).into()),
+        take_lock(&lock, FlockOperation::NonBlockingLockExclusive, dir)?;
+        Ok(Self { dir: dir.to_owned(), directory, _lock: Some(lock) })
+    }
+
+    /// Opens an existing directory for somebody who only looks at it: creates nothing, and shares the
+    /// lock with others of that kind. Without a `LOCK`, as in a copy, there is nobody to keep away.
+    pub(crate) fn open_shared(dir: &Path) -> Result<Self, OpenError> {
+        let directory = File::open(dir);
+        let directory = directory.map_err(DiskError::of("open", &dir.display().to_string()))?;
+        let lock = match open_regular(&dir.join(LOCK_FILE)) {
+            Ok(lock) => Some(lock),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(DiskError::of("open", LOCK_FILE)(error).into()),
+        };
+        if let Some(lock) = &lock {
+            take_lock(lock, FlockOperation::NonBlockingLockShared, dir)?;
         }
         Ok(Self { dir: dir.to_owned(), directory, _lock: lock })
     }
+}
+
+fn take_lock(lock: &File, operation: FlockOperation, dir: &Path) -> Result<(), OpenError> {
+    match flock(lock, operation) {
+        Ok(()) => Ok(()),
+        Err(Errno::WOULDBLOCK) => Err(OpenError::Locked { dir: dir.to_owned() }),
+        Err(error) => Err(DiskError::of("lock", LOCK_FILE)(error.into()).into()),
+    }
+}
+
+/// Opens a file for reading that is one: opening a pipe would wait for somebody who writes to it.
+fn open_regular(path: &Path) -> io::Result<File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    File::open(path)
 }
 
 /// Creates a directory with its parents, and makes each new name durable in the directory above it.
@@ -92,7 +120,7 @@ impl Disk for FileDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(RealFile(File::open(self.dir.join(name))?)))
+        Ok(Box::new(RealFile(open_regular(&self.dir.join(name))?)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -148,6 +176,36 @@ mod tests {
         assert!(matches!(FileDisk::open(&dir), Err(OpenError::Locked { .. })));
         drop(disk);
         FileDisk::open(&dir).unwrap();
+    }
+
+    #[test]
+    fn whoever_only_looks_shares_the_lock_and_creates_nothing() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("a");
+        assert!(matches!(FileDisk::open_shared(&dir), Err(OpenError::Io { .. })));
+        fs::create_dir(&dir).unwrap();
+        let copy = FileDisk::open_shared(&dir).unwrap();
+        assert!(copy.list().unwrap().is_empty());
+        let owner = FileDisk::open(&dir).unwrap();
+        assert!(matches!(FileDisk::open_shared(&dir), Err(OpenError::Locked { .. })));
+        drop(owner);
+        let one = FileDisk::open_shared(&dir).unwrap();
+        let _two = FileDisk::open_shared(&dir).unwrap();
+        drop(one);
+        assert!(matches!(FileDisk::open(&dir), Err(OpenError::Locked { .. })));
+    }
+
+    #[test]
+    fn what_is_no_file_is_an_error_and_is_not_waited_for() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FileDisk::open(dir.path()).unwrap();
+        mknodat(CWD, dir.path().join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        fs::create_dir(dir.path().join("directory")).unwrap();
+        for name in ["pipe", "directory"] {
+            let error = disk.open(name).map(drop).unwrap_err();
+            assert!(error.to_string().contains("no regular file"), "{error}");
+        }
     }
 
     #[test]

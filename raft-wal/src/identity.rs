@@ -161,7 +161,7 @@ fn checksum(copy: &[u8]) -> u32 {
 }
 
 /// Is this the name of a file that we write before it gets its real name?
-fn is_temporary(name: &str) -> bool {
+pub(crate) fn is_temporary(name: &str) -> bool {
     let numbered = ["spare-", "incomplete-snapshot-"].iter().find_map(|prefix| {
         let number = name.strip_prefix(prefix)?.strip_suffix(".tmp")?;
         number.parse::<u64>().ok()

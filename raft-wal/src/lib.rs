@@ -36,6 +36,7 @@
 //! | `snapshots.rs` | [`SnapshotStore`]: snapshots cut here, and those that arrive in pieces |
 //! | `scrub.rs` | reading again what was written long ago |
 //! | `wal.rs`, `helpers.rs` | [`Wal`]: the log on a thread, with group commit, and the threads beside it |
+//! | [`inspect`] | looking into a directory without touching it |
 //! | `file_disk.rs`, [`sim`] | the real disk, and one that loses what a real one may lose |
 //!
 //! Deliberately absent: timers that delay a write, retries, memory maps, a choice of durability
@@ -90,6 +91,7 @@ mod file_disk;
 mod format;
 mod helpers;
 mod identity;
+pub mod inspect;
 mod log;
 mod meters;
 mod recovery;

@@ -61,6 +61,14 @@ pub struct RecoveryReport {
     pub created: bool,
 }
 
+impl RecoveryReport {
+    /// Adds what a plan does not know by itself, or only at its end.
+    pub(crate) fn conclude(&mut self, restored: &Restored, identity_intact: bool) {
+        self.identity_repaired = !identity_intact;
+        self.entries = restored.entries.len() as u64;
+    }
+}
+
 /// See [`Log::open`].
 pub(crate) fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog, OpenError> {
     let disk: Arc<dyn Disk> = Arc::new(Guarded::new(disk));
@@ -68,7 +76,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog,
     let (stored, intact) = identify(disk.as_ref(), config, &names)?;
     let directory = stored.identity.incarnation;
     let plan = plan::plan(disk.as_ref(), config, &stored, &names)?;
-    let Plan { restored, log, held, unsure, obsolete, broken, mut report } = plan;
+    let Plan { restored, log, held, unsure, obsolete, broken, rewritten: _, mut report } = plan;
     if !stored.established {
         // It is new, or its name may never have become durable; segments must not outlive it.
         stored.store(disk.as_ref())?;
@@ -89,8 +97,7 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog,
         // From here on there is a segment, and its absence is noticed.
         Stored { established: true, ..stored }.store(log.disk())?;
     }
-    report.identity_repaired = !intact;
-    report.entries = restored.entries.len() as u64;
+    report.conclude(&restored, intact);
     tell(config, &restored, &report);
     Ok(OpenedLog { log, restored, identity, report })
 }
@@ -117,19 +124,29 @@ fn identify(
     config: &WalConfig,
     names: &[String],
 ) -> Result<(Stored, bool), OpenError> {
-    let files = segment_files(names)?;
-    if names.iter().any(|name| name == IDENTITY_FILE) {
-        let (stored, intact) = Stored::load(disk)?;
+    if let Some((stored, intact)) = find_owner(disk, names)? {
         stored.check_owner(config)?;
         remove_temporary_files(disk, names)?;
         return Ok((stored, intact));
+    }
+    remove_temporary_files(disk, names)?;
+    Ok((Stored::draw(disk, config)?, true))
+}
+
+/// Whose directory it says it is, and whether that is intact; `None` if there is no log in it.
+pub(crate) fn find_owner(
+    disk: &dyn Disk,
+    names: &[String],
+) -> Result<Option<(Stored, bool)>, OpenError> {
+    let files = segment_files(names)?;
+    if names.iter().any(|name| name == IDENTITY_FILE) {
+        return Stored::load(disk).map(Some);
     }
     if !files.is_empty() || !SnapshotFiles::among(names).is_empty() {
         let what = "it is missing, and there are segments or snapshots that belong to somebody";
         return Err(OpenError::corrupt(IDENTITY_FILE, 0, what));
     }
-    remove_temporary_files(disk, names)?;
-    Ok((Stored::draw(disk, config)?, true))
+    Ok(None)
 }
 
 /// Removes what means nothing any more, and puts aside what is damaged; of that, one generation is kept.
@@ -143,11 +160,7 @@ fn clear_away(
         return Ok(());
     }
     if !broken.is_empty() {
-        let ours = |name: &&String| {
-            let known = name.starts_with("segment-") || name.starts_with("snapshot-");
-            known && name.ends_with(BROKEN_SUFFIX)
-        };
-        for old in names.iter().filter(ours) {
+        for old in names.iter().filter(|name| is_put_aside(name)) {
             remove(disk, old)?;
         }
     }
@@ -159,4 +172,10 @@ fn clear_away(
         disk.rename(name, &aside).map_err(DiskError::of("rename", name))?;
     }
     sync_directory(disk)
+}
+
+/// Is this the name of a damaged file that an earlier start has put aside?
+pub(crate) fn is_put_aside(name: &str) -> bool {
+    let known = name.starts_with("segment-") || name.starts_with("snapshot-");
+    known && name.ends_with(BROKEN_SUFFIX)
 }

@@ -11,7 +11,7 @@ fn parse_words(words: &str) -> Result<Cli, clap::Error> {
 fn node_of(words: &str) -> NodeArgs {
     match parse_words(words).unwrap().command {
         Command::Node(args) => args,
-        Command::Balancer(_) => panic!("asked for a node"),
+        Command::Balancer(_) | Command::Log(_) => panic!("asked for a node"),
     }
 }
 
@@ -95,6 +95,9 @@ fn a_configuration_file_gives_defaults_and_flags_win() {
     assert_eq!((args.id.get(), args.election_timeout.as_millis()), (1, 1000));
     let cli = parse_words(&format!("leaderboard balancer --config={path}")).unwrap();
     assert!(matches!(cli.command, Command::Balancer(_)));
+    let cli = parse_words(&format!("leaderboard log dump d --config {path}")).unwrap();
+    assert_eq!(cli.common.log_format, LogFormat::Json);
+    assert!(matches!(cli.command, Command::Log(_)));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! One record of a batch: 48 bytes of header, then its payload, padded to 8 bytes.
 
+use std::fmt;
+
 use bytes::Bytes;
 use raft_core::{
     Entry, GroupId, HardState, LogBase, LogIndex, LogPosition, Membership, NodeId, Payload, Term,
@@ -30,8 +32,11 @@ const AT_PAYLOAD_CRC: usize = 40;
 const AT_HEADER_CRC: usize = 44;
 
 /// A fact in the log.
+///
+/// Its `Display` is the notation of [`raft_core`]: `term=3 vote=n1`, `truncate_from=5`, `5@3=command`,
+/// `snapshot=8@2`, `compacted=8@2`, `sealed next=7`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Record {
+pub enum Record {
     /// The term and the vote from here on.
     HardState(HardState),
     /// The entries from this index on are gone.
@@ -49,6 +54,26 @@ pub(crate) enum Record {
 /// Bytes of a record with a payload of this length.
 pub(crate) const fn record_bytes(payload: u64) -> u64 {
     RECORD_HEADER_BYTES as u64 + round_up(payload, 8)
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HardState(HardState { term, voted_for: Some(node) }) => {
+                write!(f, "term={term} vote={node}")
+            }
+            Self::HardState(HardState { term, voted_for: None }) => {
+                write!(f, "term={term} vote=none")
+            }
+            Self::Truncate(from) => write!(f, "truncate_from={from}"),
+            Self::Entry(entry) => write!(f, "{entry}"),
+            Self::Seal(next) => write!(f, "sealed next={next}"),
+            Self::Reset(LogBase { position, membership, .. }) => {
+                write!(f, "snapshot={position} members={membership}")
+            }
+            Self::Compacted(LogBase { position, .. }) => write!(f, "compacted={position}"),
+        }
+    }
 }
 
 impl Record {

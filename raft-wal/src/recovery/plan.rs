@@ -85,11 +85,13 @@ pub(crate) struct Plan {
     pub(crate) obsolete: Vec<String>,
     /// Damaged files, to be kept aside.
     pub(crate) broken: Vec<String>,
+    /// The segment that the tail was read from; one of the two lists above has it too.
+    pub(crate) rewritten: Option<String>,
     pub(crate) report: RecoveryReport,
 }
 
 /// What was read.
-struct Findings<'a> {
+pub(crate) struct Findings<'a> {
     config: &'a WalConfig,
     scans: Vec<Scan>,
     /// In the order of the scans, without gaps; the last one ends with the last scan.
@@ -98,6 +100,8 @@ struct Findings<'a> {
     breaks: Vec<Damage>,
     /// What each run amounts to, if anything.
     replays: Vec<Option<Replay>>,
+    /// All snapshot files, the newest first.
+    judged: Vec<JudgedSnapshot>,
     /// Whole snapshots, the newest first.
     snapshots: Vec<Snapshot>,
     /// Is the newest snapshot file whole?
@@ -117,40 +121,18 @@ pub(crate) fn plan(
     stored: &Stored,
     names: &[String],
 ) -> Result<Plan, OpenError> {
-    let directory = stored.identity.incarnation;
-    let mut files = segment_files(names)?;
-    if files.is_empty() {
-        return create(config, stored, names);
+    match Findings::read(disk, config, stored, names)? {
+        Some(findings) => findings.decide(),
+        None => create(config, stored, names),
     }
-    let replaced = take_replaced(disk, directory, &mut files)?;
-    let mut report = RecoveryReport::default();
-    let mut scans = Vec::with_capacity(files.len());
-    for file in files {
-        let scan = Scan::read(disk, file, directory)?;
-        report.segments += 1;
-        report.bytes += scan.bytes;
-        report.header_copies_damaged += u64::from(scan.copy_damaged);
-        scans.push(scan);
-    }
-    let mut findings = Findings {
-        config,
-        scans,
-        runs: Vec::new(),
-        breaks: Vec::new(),
-        replays: Vec::new(),
-        snapshots: Vec::new(),
-        newest_whole: true,
-        obsolete: replaced,
-        broken: Vec::new(),
-        report,
-    };
-    findings.judge_snapshots(disk, directory, names)?;
-    findings.find_runs();
-    findings.decide()
 }
 
 /// A log that holds nothing yet.
-fn create(config: &WalConfig, stored: &Stored, names: &[String]) -> Result<Plan, OpenError> {
+pub(crate) fn create(
+    config: &WalConfig,
+    stored: &Stored,
+    names: &[String],
+) -> Result<Plan, OpenError> {
     // There are no snapshots before there is a segment.
     if stored.established || !SnapshotFiles::among(names).is_empty() {
         let what = "all segments are missing";
@@ -175,11 +157,83 @@ fn create(config: &WalConfig, stored: &Stored, names: &[String]) -> Result<Plan,
         unsure: None,
         obsolete: Vec::new(),
         broken: Vec::new(),
+        rewritten: None,
         report: RecoveryReport { created: true, ..RecoveryReport::default() },
     })
 }
 
-impl Findings<'_> {
+impl<'a> Findings<'a> {
+    /// Reads everything; `None` if there is no segment.
+    ///
+    /// # Errors
+    /// If something cannot be read, or another version wrote it. Damage is no error here.
+    pub(crate) fn read(
+        disk: &dyn Disk,
+        config: &'a WalConfig,
+        stored: &Stored,
+        names: &[String],
+    ) -> Result<Option<Self>, OpenError> {
+        let directory = stored.identity.incarnation;
+        let mut files = segment_files(names)?;
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let replaced = take_replaced(disk, directory, &mut files)?;
+        let mut report = RecoveryReport::default();
+        let mut scans = Vec::with_capacity(files.len());
+        for file in files {
+            let scan = Scan::read(disk, file, directory)?;
+            report.segments += 1;
+            report.bytes += scan.bytes;
+            report.header_copies_damaged += u64::from(scan.copy_damaged);
+            scans.push(scan);
+        }
+        let mut findings = Findings {
+            config,
+            scans,
+            runs: Vec::new(),
+            breaks: Vec::new(),
+            replays: Vec::new(),
+            judged: Vec::new(),
+            snapshots: Vec::new(),
+            newest_whole: true,
+            obsolete: replaced,
+            broken: Vec::new(),
+            report,
+        };
+        findings.judge_snapshots(disk, directory, names)?;
+        findings.find_runs();
+        Ok(Some(findings))
+    }
+
+    /// The segments that count, in the order of their numbers, as far as each could be read and fits
+    /// those before it.
+    pub(crate) fn scans(&self) -> &[Scan] {
+        &self.scans
+    }
+
+    /// The segments that count no longer, because one that does is a copy of them.
+    pub(crate) fn obsolete(&self) -> &[String] {
+        &self.obsolete
+    }
+
+    /// The snapshot files, the newest first.
+    pub(crate) fn judged(&self) -> &[JudgedSnapshot] {
+        &self.judged
+    }
+
+    /// Every place in the segments that is not as it was written, needed or not.
+    pub(crate) fn damages(&self) -> Vec<Damage> {
+        let mut damages: Vec<Damage> =
+            self.scans.iter().filter_map(|scan| scan.fault.clone()).collect();
+        for damage in &self.breaks {
+            if !damages.contains(damage) {
+                damages.push(damage.clone());
+            }
+        }
+        damages
+    }
+
     /// Reads the snapshots from the newest on, until two are whole.
     fn judge_snapshots(
         &mut self,
@@ -189,7 +243,8 @@ impl Findings<'_> {
     ) -> Result<(), OpenError> {
         let mut files = SnapshotFiles::among(names);
         let mut first = true;
-        while let Some(JudgedSnapshot { name, content }) = files.next(disk, directory)? {
+        while let Some(judged) = files.next(disk, directory)? {
+            let JudgedSnapshot { name, content } = judged.clone();
             match content {
                 Ok(_) if self.snapshots.len() == 2 => self.obsolete.push(name),
                 Ok(snapshot) => self.snapshots.push(snapshot),
@@ -200,6 +255,7 @@ impl Findings<'_> {
                     self.broken.push(name);
                 }
             }
+            self.judged.push(judged);
             first = false;
         }
         Ok(())
@@ -263,7 +319,11 @@ impl Findings<'_> {
         self.runs.push(start..last + 1);
     }
 
-    fn decide(mut self) -> Result<Plan, OpenError> {
+    /// What an opening will do about it.
+    ///
+    /// # Errors
+    /// If it must not be opened, see [`OpenError`].
+    pub(crate) fn decide(mut self) -> Result<Plan, OpenError> {
         self.report.torn_bytes = self.scans.iter().map(|scan| scan.torn_bytes).sum();
         let run = self.runs.last().cloned().unwrap_or_default();
         let end = self.end_of_log()?;
@@ -358,6 +418,7 @@ impl Findings<'_> {
             held: self.snapshots.into_iter().rev().collect(),
             obsolete: self.obsolete,
             broken: self.broken,
+            rewritten: None,
             report: self.report,
         }
     }
@@ -506,6 +567,7 @@ impl Findings<'_> {
         self.mark_dropped(&(first..tail));
         let mut state = replay.state.clone();
         let scan = &mut self.scans[tail];
+        let rewritten = Some(scan.file.name.clone());
         let batches = std::mem::take(&mut scan.batches);
         let batches = batches.into_iter().map(|batch| {
             let ScannedBatch { offset: _, outcome, records } = batch;
@@ -552,6 +614,7 @@ impl Findings<'_> {
             unsure: None,
             obsolete: self.obsolete,
             broken: self.broken,
+            rewritten,
             report: self.report,
         })
     }

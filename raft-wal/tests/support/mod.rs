@@ -1,6 +1,7 @@
 //! What the tests share: random writes, and a twin that says what a log must remember.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod life;
 pub(crate) mod model;
 
 use std::sync::Arc;
