@@ -81,7 +81,7 @@ impl Side for Synchronous {
         if let Some(job) = self.log.spare_wanted() {
             self.log.offer_spare(job.run().expect("there is room"));
         }
-        let batches: Vec<_> = (0..batches).map(|_| self.entries.writes(records)).collect();
+        let batches: Vec<_> = (0..batches).map(|_| self.entries.one_write(records)).collect();
         measure(
             batches,
             || self.syncs.count(),
