@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use wal::bare::Bare;
+use wal::bare::{Bare, Preparing};
 use wal::engine::{RaftEngine, Settings};
 use wal::ours::{Handover, Synchronous, Threaded};
 use wal::{COMMAND_BYTES, Cost, Side, commands, median, quantile};
@@ -22,25 +22,29 @@ fn main() {
 
 fn compare(records: usize, batches: usize, passes: usize) {
     let commands = commands(512, COMMAND_BYTES);
+    let bare = Bare::new;
     let ours = || Synchronous::new(commands.clone());
     let threaded = |handover| Threaded::new(commands.clone(), handover);
     let engine = |settings| RaftEngine::new(commands.clone(), settings);
     // What raft-wal writes for such a batch.
     let batch_bytes = ours().run(1, records).written_bytes as usize;
-    let mut sides: [(&str, Box<dyn Side>); 7] = [
-        ("bare loop, as many bytes", Box::new(Bare::new(batch_bytes))),
-        ("bare loop, commands only", Box::new(Bare::new(records * COMMAND_BYTES))),
+    let mut sides: [(&str, Box<dyn Side>); 8] = [
+        ("bare loop, as many bytes", Box::new(bare(batch_bytes, Preparing::Before))),
+        ("… preparing its files", Box::new(bare(batch_bytes, Preparing::Beside))),
+        ("… commands only", Box::new(bare(records * COMMAND_BYTES, Preparing::Before))),
         ("raft-wal, `Log`", Box::new(ours())),
         ("raft-wal, `Wal`", Box::new(threaded(Handover::Each))),
         ("… in one write", Box::new(threaded(Handover::Together))),
         ("raft-engine, default", Box::new(engine(Settings::Default))),
         ("raft-engine, prepared", Box::new(engine(Settings::Prepared))),
     ];
-    let mut costs: [Vec<Cost>; 7] = Default::default();
+    let mut costs: [Vec<Cost>; 8] = Default::default();
+    let mut order: Vec<usize> = (0..sides.len()).collect();
+    let mut random = fastrand::Rng::with_seed(records as u64);
     for pass in 0..=passes {
-        for turn in 0..sides.len() {
-            // Each pass begins with another one: none always follows the same neighbour's disk traffic.
-            let here = (turn + pass) % sides.len();
+        // In another order each time: what a side leaves to the disk does not always fall on the same one.
+        random.shuffle(&mut order);
+        for &here in &order {
             let cost = sides[here].1.run(batches, records);
             // The first pass is for the caches.
             if pass > 0 {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::sleep;
 use std::time::Duration;
@@ -83,10 +84,10 @@ impl Side for Synchronous {
         }
         let batches: Vec<_> = (0..batches).map(|_| self.entries.one_write(records)).collect();
         measure(
-            batches,
+            &batches,
             || self.syncs.count(),
             |batch| {
-                self.log.append(&batch).expect("the disk works");
+                self.log.append(batch).expect("the disk works");
                 self.log.sync().expect("the disk works");
             },
         )
@@ -105,7 +106,10 @@ pub enum Handover {
 /// [`Wal`]: submits a batch, and waits for all of its receipts.
 pub struct Threaded {
     wal: Wal,
-    completions: Receiver<Completion>,
+    /// So many receipts are wanted.
+    wanted: Arc<AtomicU64>,
+    /// The last of them came.
+    done: Receiver<()>,
     handover: Handover,
     syncs: Syncs,
     entries: Entries,
@@ -117,12 +121,23 @@ impl Threaded {
     pub fn new(commands: Vec<Bytes>, handover: Handover) -> Self {
         let directory = directory();
         let (disk, syncs) = CountingDisk::open(directory.path());
-        let (done, completions) = channel();
-        let tell = move |completion| drop(done.send(completion));
-        let opened = Wal::open_on(Arc::new(disk), config(directory.path()), tell);
+        let (tell, done) = channel();
+        let wanted = Arc::new(AtomicU64::new(0));
+        let (all, mut came) = (Arc::clone(&wanted), 0);
+        // They come in their order, so the last one is that of the whole batch.
+        let on_completion = move |completion| match completion {
+            Completion::Durable(_) => {
+                came += 1;
+                if came == all.load(Ordering::Relaxed) {
+                    tell.send(()).expect("the benchmark waits for it");
+                }
+            }
+            other => panic!("the disk works, but: {other:?}"),
+        };
+        let opened = Wal::open_on(Arc::new(disk), config(directory.path()), on_completion);
         let Opened { wal, .. } = opened.expect("the directory is new");
         let entries = Entries::new(commands);
-        Self { wal, completions, handover, syncs, entries, _directory: directory }
+        Self { wal, wanted, done, handover, syncs, entries, _directory: directory }
     }
 }
 
@@ -137,14 +152,9 @@ impl Side for Threaded {
             batches,
             || self.syncs.count(),
             |batch| {
-                let receipts = batch.len();
+                self.wanted.fetch_add(batch.len() as u64, Ordering::Relaxed);
                 batch.into_iter().for_each(|write| self.wal.submit(write));
-                for _ in 0..receipts {
-                    match self.completions.recv() {
-                        Ok(Completion::Durable(_)) => {}
-                        other => panic!("the disk works, but: {other:?}"),
-                    }
-                }
+                self.done.recv().expect("the writer lives");
             },
         );
         // Its mark, and the segment that it may be preparing, are not to fall on the next side.
