@@ -169,12 +169,24 @@ impl NamedFile {
         name: &str,
         bytes_max: u64,
     ) -> Result<(Vec<u8>, u64), DiskError> {
+        let mut content = Vec::new();
+        let length = Self::read_into(&mut content, disk, name, bytes_max)?;
+        Ok((content, length))
+    }
+
+    /// As [`Self::read`], into a buffer that served before: new memory costs more than the reading.
+    pub(crate) fn read_into(
+        content: &mut Vec<u8>,
+        disk: &dyn Disk,
+        name: &str,
+        bytes_max: u64,
+    ) -> Result<u64, DiskError> {
         let result = disk.open(name).and_then(|file| {
             let bytes = file.bytes()?;
             let wanted = usize::try_from(bytes.min(bytes_max)).map_err(io::Error::other)?;
-            let mut content = vec![0; wanted];
-            match read_all(file.as_ref(), &mut content, 0)? {
-                read if read == wanted => Ok((content, bytes)),
+            content.resize(wanted, 0);
+            match read_all(file.as_ref(), content, 0)? {
+                read if read == wanted => Ok(bytes),
                 _ => Err(io::ErrorKind::UnexpectedEof.into()),
             }
         });

@@ -25,30 +25,39 @@ pub(crate) const SMALL_BATCH_BYTES: u64 = SECTOR_BYTES as u64;
 /// another past have another checksum, so stale and misplaced bytes do not pass for what should be
 /// there.
 pub(crate) fn seed(salt: u64, offset: u64, chain: u32) -> u32 {
-    let mut place = [0; 20];
-    place[..8].copy_from_slice(&salt.to_le_bytes());
-    place[8..16].copy_from_slice(&offset.to_le_bytes());
-    place[16..].copy_from_slice(&chain.to_le_bytes());
-    crc32c::crc32c(&place)
+    let mut place = Aligned([0; 20]);
+    place.0[..8].copy_from_slice(&salt.to_le_bytes());
+    place.0[8..16].copy_from_slice(&offset.to_le_bytes());
+    place.0[16..].copy_from_slice(&chain.to_le_bytes());
+    crc32c::crc32c(&place.0)
 }
 
-/// Exclusive-ors `bytes`, which lie at `offset` (a multiple of 8) of the segment, with a stream of
-/// numbers from the salt. Done twice it is undone.
+/// Short bytes that a checksum is made of: from a word on it takes words, before it single bytes.
+#[repr(align(8))]
+pub(crate) struct Aligned<const N: usize>(pub(crate) [u8; N]);
+
+/// Exclusive-ors `bytes`, which lie at `offset` (a multiple of 8) of the segment, with a number from the
+/// salt, another one in each sector. Done twice it is undone.
 ///
 /// Not for secrecy: it makes sure that no sector that was written reads as all zeros, whatever a
 /// client puts into a command, so that recovery can tell a sector that never arrived from one that
-/// did.
+/// did. One number per sector is enough for that, since nobody who writes commands knows it, and the
+/// compiler makes wide instructions of it.
 pub(crate) fn scramble(salt: u64, offset: u64, bytes: &mut [u8]) {
     debug_assert!(offset.is_multiple_of(8), "scrambled areas begin at a word");
-    let mask = |word: u64| mix(salt.wrapping_add(word.wrapping_mul(0x9E37_79B9_7F4A_7C15)));
-    let (words, rest) = bytes.as_chunks_mut::<8>();
-    let first = offset / 8;
-    let last = first + words.len() as u64;
-    for (number, word) in (first..).zip(words) {
-        *word = (u64::from_le_bytes(*word) ^ mask(number)).to_le_bytes();
-    }
-    for (byte, mask) in rest.iter_mut().zip(mask(last).to_le_bytes()) {
-        *byte ^= mask;
+    let in_sector = (offset % SECTOR_BYTES as u64) as usize;
+    let first = (SECTOR_BYTES - in_sector).min(bytes.len());
+    let (head, rest) = bytes.split_at_mut(first);
+    let pieces = std::iter::once(head).chain(rest.chunks_mut(SECTOR_BYTES));
+    for (sector, piece) in (offset / SECTOR_BYTES as u64..).zip(pieces) {
+        let mask = mix(salt.wrapping_add(sector.wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+        let (words, rest) = piece.as_chunks_mut::<8>();
+        for word in words {
+            *word = (u64::from_le_bytes(*word) ^ mask).to_le_bytes();
+        }
+        for (byte, mask) in rest.iter_mut().zip(mask.to_le_bytes()) {
+            *byte ^= mask;
+        }
     }
 }
 
@@ -116,6 +125,25 @@ mod tests {
         assert!(sector.chunks(8).all(|word| word != [0; 8]));
         scramble(7, 4096, &mut sector);
         assert!(is_unwritten(&sector));
+    }
+
+    #[test]
+    fn what_is_scrambled_as_a_whole_is_unscrambled_in_pieces() {
+        let whole: Vec<u8> = (0..3 * SECTOR_BYTES + 5).map(|n| n as u8).collect();
+        let mut bytes = whole.clone();
+        scramble(7, 4096 + 96, &mut bytes);
+        for (start, end) in [(0, 416), (416, 424), (424, 1000), (1000, bytes.len())] {
+            scramble(7, (4096 + 96 + start) as u64, &mut bytes[start..end]);
+        }
+        assert_eq!(bytes, whole);
+    }
+
+    #[test]
+    fn sectors_are_scrambled_differently() {
+        let mut bytes = [0; 3 * SECTOR_BYTES];
+        scramble(7, 4096, &mut bytes);
+        let [first, second, third] = [0, 1, 2].map(|n| &bytes[n * SECTOR_BYTES..][..8]);
+        assert!(first != second && second != third && first != third);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::snapshots::{SnapshotFiles, SnapshotStore};
 pub(crate) mod plan;
 pub(crate) mod replay;
 pub(crate) mod scan;
+mod together;
 
 use plan::Plan;
 use scan::{BROKEN_SUFFIX, segment_files};

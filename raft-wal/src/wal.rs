@@ -1,6 +1,7 @@
 //! The log on a thread of its own: writes go in without waiting, receipts come back in order.
 
 use std::collections::VecDeque;
+use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -112,6 +113,8 @@ struct Queue {
     jobs: VecDeque<Job>,
     /// What the helpers found: at most one of each.
     findings: VecDeque<Finding>,
+    /// The writer sleeps until somebody wakes it, which takes a call of the system.
+    asleep: bool,
     /// No more jobs will come.
     closed: bool,
     /// No more jobs will be done.
@@ -212,8 +215,7 @@ impl Wal {
         }
         self.shared.backlog.fetch_add(batch_bytes(Log::write_bytes(&write)), Ordering::AcqRel);
         queue.jobs.push_back(Job::Write(write));
-        drop(queue);
-        self.shared.wake.notify_all();
+        self.shared.wake_writer(queue);
     }
 
     /// Tells that the log up to `base`, which is durable, is not needed any more
@@ -235,8 +237,7 @@ impl Wal {
         if !queue.failed {
             queue.jobs.push_back(job);
         }
-        drop(queue);
-        self.shared.wake.notify_all();
+        self.shared.wake_writer(queue);
     }
 
     /// The snapshots beside the log; to be used from any thread but the node's own, because it waits
@@ -301,8 +302,9 @@ impl Wal {
         let Some(writer) = self.writer.take() else {
             return Ok(());
         };
-        self.shared.queue().closed = true;
-        self.shared.wake.notify_all();
+        let mut queue = self.shared.queue();
+        queue.closed = true;
+        self.shared.wake_writer(queue);
         writer.join().unwrap_or(Err(WalError::WriterPanicked))
     }
 }
@@ -322,23 +324,56 @@ impl Shared {
 
     /// Tells the writer what a helper found.
     pub(crate) fn found(&self, finding: Finding) {
-        self.queue().findings.push_back(finding);
-        self.wake.notify_all();
+        let mut queue = self.queue();
+        queue.findings.push_back(finding);
+        self.wake_writer(queue);
     }
 
-    /// Waits until `ready`, or for this long, or for ever.
+    /// Wakes the writer after a change, if it sleeps.
+    fn wake_writer(&self, mut queue: MutexGuard<'_, Queue>) {
+        let asleep = std::mem::take(&mut queue.asleep);
+        drop(queue);
+        if asleep {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits until `ready`, or for this long, or for ever. Only the writer does.
     fn wait(
         &self,
         timeout: Option<Duration>,
-        mut ready: impl FnMut(&Queue) -> bool,
+        ready: impl Fn(&Queue) -> bool,
     ) -> MutexGuard<'_, Queue> {
-        let queue = self.queue();
-        let waiting = |queue: &mut Queue| !ready(queue);
-        match timeout {
-            None => self.wake.wait_while(queue, waiting).unwrap_or_else(PoisonError::into_inner),
-            Some(timeout) => {
-                let waited = self.wake.wait_timeout_while(queue, timeout, waiting);
-                waited.unwrap_or_else(PoisonError::into_inner).0
+        let until = timeout.map(|timeout| Instant::now() + timeout);
+        let mut queue = self.queue();
+        while !ready(&queue) {
+            queue.asleep = true;
+            queue = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                None => self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => break,
+                Some(left) => {
+                    let woken = self.wake.wait_timeout(queue, left);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        queue.asleep = false;
+        queue
+    }
+
+    /// Lets whoever is just submitting writes one after the other get to the end, as long as no
+    /// [`BURST_GAP`] is between them: a burst that is cut in two takes two syncs.
+    fn let_burst_arrive(&self) {
+        let started = Instant::now();
+        let (mut last, mut changed) = (self.backlog.load(Ordering::Relaxed), started);
+        loop {
+            spin_loop();
+            let (backlog, now) = (self.backlog.load(Ordering::Relaxed), Instant::now());
+            if backlog != last {
+                (last, changed) = (backlog, now);
+            }
+            if now - changed >= BURST_GAP || now - started >= BURST_MAX {
+                return;
             }
         }
     }
@@ -428,7 +463,13 @@ impl<F: FnMut(Completion)> Writer<F> {
         let timeout = self.timers.next().map(|at| at.saturating_duration_since(Instant::now()));
         let ready =
             |queue: &Queue| queue.closed || !queue.jobs.is_empty() || !queue.findings.is_empty();
-        let mut queue = self.shared.wait(timeout, ready);
+        let queue = self.shared.wait(timeout, ready);
+        let writes = matches!(queue.jobs.front(), Some(Job::Write(_)));
+        drop(queue);
+        if writes {
+            self.shared.let_burst_arrive();
+        }
+        let mut queue = self.shared.queue();
         let (mut batch, mut bytes, mut records) = (Vec::new(), 0, 0);
         while let Some(Job::Write(write)) = queue.jobs.front() {
             bytes += Log::write_bytes(write);
@@ -642,6 +683,12 @@ impl<F: FnMut(Completion)> Writer<F> {
 
 /// A batch that takes longer than this is worth a warning.
 const SLOW_SYNC: Duration = Duration::from_secs(1);
+
+/// Nothing was submitted for so long: nobody is in the middle of a burst. A hundredth of a sync.
+const BURST_GAP: Duration = Duration::from_micros(1);
+
+/// A burst is waited for no longer than this, whatever comes.
+const BURST_MAX: Duration = Duration::from_micros(100);
 
 /// How often a full disk is asked for room.
 const SPACE_RETRY: Duration = Duration::from_millis(500);

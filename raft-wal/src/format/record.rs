@@ -8,7 +8,7 @@ use raft_core::{
     Timestamp,
 };
 
-use super::{put_u32, put_u64, round_up, seed, u32_at, u64_at};
+use super::{Aligned, put_u32, put_u64, round_up, seed, u32_at, u64_at};
 
 /// The fixed part of every record.
 pub(crate) const RECORD_HEADER_BYTES: usize = 48;
@@ -229,18 +229,19 @@ fn put(
     payload: &[u8],
 ) {
     let seed = seed(place.salt, offset, place.chain);
-    let mut header = [0; RECORD_HEADER_BYTES];
+    let mut aligned = Aligned([0; RECORD_HEADER_BYTES]);
+    let header = &mut aligned.0;
     header[AT_KIND] = fields.kind;
     let length = u32::try_from(payload.len()).expect("the log bounds a batch far below 4 GiB");
-    put_u32(&mut header, AT_PAYLOAD_BYTES, length);
-    put_u64(&mut header, AT_GROUP, group.0);
-    put_u64(&mut header, AT_INDEX, fields.index.0);
-    put_u64(&mut header, AT_TERM, fields.term.0);
-    put_u64(&mut header, AT_TIMESTAMP, fields.timestamp.0);
-    put_u32(&mut header, AT_PAYLOAD_CRC, crc32c::crc32c_append(seed, payload));
+    put_u32(header, AT_PAYLOAD_BYTES, length);
+    put_u64(header, AT_GROUP, group.0);
+    put_u64(header, AT_INDEX, fields.index.0);
+    put_u64(header, AT_TERM, fields.term.0);
+    put_u64(header, AT_TIMESTAMP, fields.timestamp.0);
+    put_u32(header, AT_PAYLOAD_CRC, crc32c::crc32c_append(seed, payload));
     let crc = crc32c::crc32c_append(seed, &header[..AT_HEADER_CRC]);
-    put_u32(&mut header, AT_HEADER_CRC, crc);
-    out.extend_from_slice(&header);
+    put_u32(header, AT_HEADER_CRC, crc);
+    out.extend_from_slice(header);
     out.extend_from_slice(payload);
     out.resize(out.len().next_multiple_of(8), 0);
 }
@@ -264,19 +265,21 @@ pub(crate) fn read_record(
     if crc32c::crc32c_append(seed, &header[..AT_HEADER_CRC]) != u32_at(header, AT_HEADER_CRC) {
         return Err("a record's header does not match its checksum".to_owned());
     }
-    let position = format!("{}@{}", u64_at(header, AT_INDEX), u64_at(header, AT_TERM));
+    let position = || format!("{}@{}", u64_at(header, AT_INDEX), u64_at(header, AT_TERM));
     let length = u32_at(header, AT_PAYLOAD_BYTES) as usize;
     // The length is compared with what is there before anything is made of it.
     if length > rest.len() - RECORD_HEADER_BYTES {
-        return Err(format!("the payload of the record of {position} is cut off"));
+        return Err(format!("the payload of the record of {} is cut off", position()));
     }
     let start = at + RECORD_HEADER_BYTES;
     let payload = body.slice(start..start + length);
     if crc32c::crc32c_append(seed, &payload) != u32_at(header, AT_PAYLOAD_CRC) {
+        let position = position();
         return Err(format!("the payload of the record of {position} does not match its checksum"));
     }
-    let record = interpret(header, payload)
-        .ok_or_else(|| format!("the record of {position} has a valid checksum and no meaning"))?;
+    let record = interpret(header, payload).ok_or_else(|| {
+        format!("the record of {} has a valid checksum and no meaning", position())
+    })?;
     let next = (start + length).next_multiple_of(8).min(body.len());
     Ok((GroupId(u64_at(header, AT_GROUP)), record, next))
 }

@@ -21,6 +21,7 @@ use crate::format::record::Record;
 use crate::identity::Stored;
 use crate::recovery::replay::{Contradiction, Replay, Unsound};
 use crate::recovery::scan::{Scan, ScannedBatch, segment_files, take_replaced};
+use crate::recovery::together::scan_all;
 use crate::recovery::{Damage, RecoveryReport};
 use crate::snapshots::{JudgedSnapshot, SnapshotFiles};
 use crate::state::LogState;
@@ -180,13 +181,11 @@ impl<'a> Findings<'a> {
         }
         let replaced = take_replaced(disk, directory, &mut files)?;
         let mut report = RecoveryReport::default();
-        let mut scans = Vec::with_capacity(files.len());
-        for file in files {
-            let scan = Scan::read(disk, file, directory)?;
+        let scans = scan_all(disk, files, directory)?;
+        for scan in &scans {
             report.segments += 1;
             report.bytes += scan.bytes;
             report.header_copies_damaged += u64::from(scan.copy_damaged);
-            scans.push(scan);
         }
         let mut findings = Findings {
             config,

@@ -130,8 +130,23 @@ impl Scan {
         file: SegmentFile,
         directory: u128,
     ) -> Result<Self, OpenError> {
-        let (bytes, length) = NamedFile::read(disk, &file.name, SEGMENT_FILE_BYTES_MAX)?;
-        let decoded = SegmentHeader::decode(&bytes);
+        let mut content = Vec::new();
+        Ok(Self::begin(&mut content, disk, file, directory)?.complete(&content))
+    }
+
+    /// Reads a segment into `content`, and looks no further than at its header. The disk is needed for
+    /// this part only.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn begin(
+        content: &mut Vec<u8>,
+        disk: &dyn Disk,
+        file: SegmentFile,
+        directory: u128,
+    ) -> Result<Self, OpenError> {
+        let length = NamedFile::read_into(content, disk, &file.name, SEGMENT_FILE_BYTES_MAX)?;
+        let decoded = SegmentHeader::decode(content);
         let (header, intact) = match decoded {
             Ok(decoded) => decoded,
             Err(HeaderError::Version(found)) => {
@@ -151,16 +166,23 @@ impl Scan {
         if let Some(what) = wrong {
             return Ok(Self::unreadable(file, length, what));
         }
-        let mut scan = Self {
+        Ok(Self {
             bytes: length,
             copy_damaged: !intact,
             link: Link { id: header.id, end: header.bytes(), chain: header.chain() },
+            header: Some(header),
+            fault: None,
             ..Self::unreadable(file, length, "")
-        };
-        scan.fault = None;
-        scan.walk(&header, &bytes);
-        scan.header = Some(header);
-        Ok(scan)
+        })
+    }
+
+    /// Takes in what stands behind the header, if that makes sense.
+    pub(crate) fn complete(mut self, content: &[u8]) -> Self {
+        if let Some(header) = self.header.take() {
+            self.walk(&header, content);
+            self.header = Some(header);
+        }
+        self
     }
 
     fn unreadable(file: SegmentFile, bytes: u64, what: &str) -> Self {
