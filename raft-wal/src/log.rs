@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use raft_core::{Entry, GroupId, HardState, LogBase, LogIndex, Restored, Write};
+use raft_core::{Entry, GroupId, LogBase, LogIndex, Restored, Write};
 
 use crate::config::WalConfig;
 use crate::disk::{Disk, NamedFile, random, remove, sync_directory};
@@ -301,7 +301,11 @@ impl Log {
     /// # Errors
     /// As [`Log::append`]; [`WalError::Refused`] without harm if the entries are not those.
     pub fn rewrite(&mut self, entries: &[Entry]) -> Result<(), WalError> {
-        self.unless_poisoned(|log| log.try_rewrite(entries))
+        self.unless_poisoned(|log| match log.try_rewrite(entries) {
+            // Nothing was changed: the log had gone on since the repair was asked for.
+            Err(refused @ WalError::Refused { .. }) => Ok(Err(refused)),
+            done => done.map(Ok),
+        })?
     }
 
     /// An order to prepare the next segment, as soon as the current one is half full and if none
@@ -372,11 +376,8 @@ impl Log {
             return Err(WalError::Refused { reason });
         }
         if let Some(snapshot) = writes[0].snapshot() {
-            // The vote first: a snapshot of a term that the vote does not know is of no use after a
-            // crash. Then a segment of its own, because nothing before the snapshot will be needed.
-            if let Some(state) = writes[0].hard_state() {
-                self.put_vote(writes[0].group(), state)?;
-            }
+            self.make_way(&writes[0], snapshot.index())?;
+            // A segment of its own, because nothing before the snapshot will be needed.
             self.roll(batch_bytes(records))?;
             self.snapshots.publish(snapshot)?;
             self.needed_from = self.segment.id;
@@ -398,14 +399,28 @@ impl Log {
         })
     }
 
-    /// Makes a vote durable, alone.
-    fn put_vote(&mut self, group: GroupId, hard_state: HardState) -> Result<(), WalError> {
-        let record = Record::HardState(hard_state);
-        self.put_batch(record.bytes(), Urgency::Urgent, |log| {
-            let applied = log.state.apply_record(group, &record);
-            applied.map_err(|reason| WalError::Refused { reason })?;
+    /// Before a snapshot up to `index` takes the place of the log: makes the vote that comes with it
+    /// durable, because a snapshot of a term that the vote does not know is of no use after a crash, and
+    /// cuts off what it contradicts, so that the next segment does not begin behind the snapshot.
+    fn make_way(&mut self, write: &Write, index: LogIndex) -> Result<(), WalError> {
+        let vote = write.hard_state().map(Record::HardState);
+        let beyond = self.state.last().index >= index;
+        let contradicted = beyond.then_some(Record::Truncate(index));
+        let records: Vec<Record> = vote.into_iter().chain(contradicted).collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        let group = write.group();
+        self.put_batch(records.iter().map(Record::bytes).sum(), Urgency::Urgent, |log| {
+            if beyond {
+                log.cut_off(index);
+            }
+            for record in &records {
+                let applied = log.state.apply_record(group, record);
+                applied.map_err(|reason| WalError::Refused { reason })?;
+            }
             let mut encoder = Encoder::new(&mut log.buffer, log.segment.frame());
-            encoder.record(group, &record);
+            records.iter().for_each(|record| encoder.record(group, record));
             Ok(encoder.finish(log.state.outcome()))
         })?;
         Ok(self.sync_segment()?)

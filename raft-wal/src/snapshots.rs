@@ -53,6 +53,9 @@ struct State {
     /// directory that failed, a run before this one may have left a name that only memory holds.
     certain: Vec<SnapshotId>,
     arriving: Option<Arriving>,
+    /// Those that have arrived, checked and synced, with files that have no lasting names yet: the write
+    /// that puts one in the place of the log may wait in a queue while the next one arrives.
+    arrived: Vec<(Snapshot, NamedFile)>,
     /// How many temporary files there were.
     files: u64,
 }
@@ -60,12 +63,7 @@ struct State {
 /// A snapshot that comes from another node.
 struct Arriving {
     snapshot: Snapshot,
-    /// Bytes of it that are here.
-    held: u64,
-    /// The file while it grows.
-    growing: Option<GrowingFile>,
-    /// The name of the file once it is complete, checked and synced.
-    complete: Option<NamedFile>,
+    file: GrowingFile,
 }
 
 /// A snapshot file that is being written.
@@ -144,7 +142,10 @@ impl SnapshotStore {
             Incoming::Abandon(id) => {
                 let mut state = self.state();
                 if let Some(arriving) = state.arriving.take_if(|it| it.snapshot.id() == id) {
-                    arriving.discard(self.disk());
+                    discard(self.disk(), &arriving.file.file.name);
+                }
+                for (_, file) in state.arrived.extract_if(.., |(it, _)| it.id() == id) {
+                    discard(self.disk(), &file.name);
                 }
                 Ok(None)
             }
@@ -153,19 +154,20 @@ impl SnapshotStore {
 
     fn begin(&self, snapshot: Snapshot) -> Result<(SnapshotId, u64), WalError> {
         let id = snapshot.id();
-        if let Some(arriving) = &self.state().arriving
-            && arriving.snapshot == snapshot
-        {
-            return Ok((id, arriving.held));
+        if let Some(held) = self.state().held_of(id) {
+            return Ok((id, held));
         }
         let file = self.grow()?;
-        let empty = snapshot.length == 0;
-        let arriving = Arriving { snapshot, held: 0, growing: Some(file), complete: None };
-        if let Some(before) = self.state().arriving.replace(arriving) {
-            before.discard(self.disk());
+        let mut state = self.state();
+        if let Some(before) = state.arriving.take() {
+            discard(self.disk(), &before.file.file.name);
         }
+        let empty = snapshot.length == 0;
+        let arriving = Arriving { snapshot, file };
         if empty {
-            self.complete_arriving(&mut self.state())?;
+            self.complete(&mut state, arriving)?;
+        } else {
+            state.arriving = Some(arriving);
         }
         Ok((id, 0))
     }
@@ -177,46 +179,38 @@ impl SnapshotStore {
         bytes: &[u8],
     ) -> Result<Option<(SnapshotId, u64)>, WalError> {
         let mut state = self.state();
-        let Some(arriving) = state.arriving.as_mut().filter(|it| it.snapshot.id() == id) else {
-            return Ok(None); // Of one that was abandoned.
+        let Some(mut arriving) = state.arriving.take_if(|it| it.snapshot.id() == id) else {
+            return Ok(state.held_of(id).map(|held| (id, held))); // Or of one that was abandoned.
         };
-        let follows = offset == arriving.held;
-        let fits = bytes.len() as u64 <= arriving.snapshot.length - arriving.held;
-        let mut outcome = Ok(());
-        if let (true, true, Some(growing)) = (follows, fits, &mut arriving.growing) {
-            outcome = growing.write(bytes).map_err(WalError::of_new_file);
-            arriving.held = growing.length;
+        let held = arriving.file.length;
+        if offset == held && bytes.len() as u64 <= id.length - held {
+            arriving.file.write(bytes).map_err(|error| {
+                discard(self.disk(), &arriving.file.file.name);
+                WalError::of_new_file(error)
+            })?;
         }
-        if outcome.is_ok() && arriving.held == arriving.snapshot.length {
-            outcome = self.complete_arriving(&mut state);
+        if arriving.file.length == id.length {
+            self.complete(&mut state, arriving)?;
+        } else {
+            state.arriving = Some(arriving);
         }
-        if let Err(error) = outcome {
-            if let Some(arriving) = state.arriving.take() {
-                arriving.discard(self.disk());
-            }
-            return Err(error);
-        }
-        let held = state.arriving.as_ref().map_or(0, |arriving| arriving.held);
-        Ok(Some((id, held)))
+        Ok(Some((id, state.held_of(id).unwrap_or_default())))
     }
 
     /// All bytes are here: are they the right ones?
-    fn complete_arriving(&self, state: &mut State) -> Result<(), WalError> {
-        let Some(arriving) = &mut state.arriving else { return Ok(()) };
-        let Some(growing) = arriving.growing.take() else { return Ok(()) };
-        let base = arriving.snapshot.base.clone();
-        let name = growing.file.name.clone();
-        let finished = growing.finish(base).map_err(|error| {
+    fn complete(&self, state: &mut State, arriving: Arriving) -> Result<(), WalError> {
+        let Arriving { snapshot, file } = arriving;
+        let name = file.file.name.clone();
+        let finished = file.finish(snapshot.base.clone()).map_err(|error| {
             discard(self.disk(), &name);
             WalError::of_new_file(error)
         });
         let (file, complete) = finished?;
-        if complete == arriving.snapshot {
-            arriving.complete = Some(file);
+        if complete == snapshot {
+            state.arrived.push((snapshot, file));
         } else {
-            tracing::warn!(snapshot = %arriving.snapshot.id(), "a snapshot arrived damaged");
-            discard(self.disk(), &file.name);
-            state.arriving = None;
+            tracing::warn!(snapshot = %snapshot.id(), "a snapshot arrived damaged");
+            discard(self.disk(), &name);
         }
         Ok(())
     }
@@ -227,13 +221,12 @@ impl SnapshotStore {
         if state.held.last() == Some(snapshot) {
             return Ok(());
         }
-        let arrived = |it: &mut Arriving| it.snapshot == *snapshot && it.complete.is_some();
-        let arrived = state.arriving.take_if(arrived).and_then(|arriving| arriving.complete);
-        let Some(file) = arrived else {
+        let Some(place) = state.arrived.iter().position(|(arrived, _)| arrived == snapshot) else {
             let reason = format!("a snapshot, {}, that has not arrived", snapshot.id());
             return Err(WalError::Refused { reason });
         };
-        self.keep(&mut state, file, snapshot.clone())
+        let (snapshot, file) = state.arrived.swap_remove(place);
+        self.keep(&mut state, file, snapshot)
     }
 
     /// The order carries the safety: content durable, then the name, then those before it may go.
@@ -290,9 +283,8 @@ impl SnapshotStore {
         let state = self.state();
         let held = state.held.iter().find(|held| held.id() == id);
         let held = held.map(|held| snapshot_name(held.base.position));
-        let arrived = state.arriving.as_ref().filter(|arriving| arriving.snapshot.id() == id);
-        let arrived = arrived.and_then(|arriving| arriving.complete.as_ref());
-        let Some(name) = held.or_else(|| arrived.map(|file| file.name.clone())) else {
+        let arrived = state.arrived.iter().find(|(arrived, _)| arrived.id() == id);
+        let Some(name) = held.or_else(|| arrived.map(|(_, file)| file.name.clone())) else {
             return Ok(None);
         };
         let file = NamedFile::open(self.disk(), &name)?;
@@ -371,12 +363,12 @@ fn discard(disk: &dyn Disk, name: &str) {
     }
 }
 
-impl Arriving {
-    fn discard(self, disk: &dyn Disk) {
-        let growing = self.growing.map(|growing| growing.file);
-        if let Some(file) = growing.or(self.complete) {
-            discard(disk, &file.name);
-        }
+impl State {
+    /// How much of a snapshot on its way is here, if it is that one.
+    fn held_of(&self, id: SnapshotId) -> Option<u64> {
+        let arrived = self.arrived.iter().any(|(arrived, _)| arrived.id() == id);
+        let arriving = self.arriving.as_ref().filter(|it| it.snapshot.id() == id);
+        arriving.map(|it| it.file.length).or(arrived.then_some(id.length))
     }
 }
 

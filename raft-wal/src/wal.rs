@@ -474,8 +474,9 @@ impl<F: FnMut(Completion)> Writer<F> {
 
     fn rewrite(&mut self, entries: &[Entry]) -> Result<(), WalError> {
         match self.log.rewrite(entries) {
-            Err(error) if error.is_no_space() => {
-                // The next scrub finds the damage again.
+            Err(error) if error.is_no_space() || matches!(error, WalError::Refused { .. }) => {
+                // The next scrub finds the damage again, if it is still there: what was asked for may
+                // have been compacted or cut off meanwhile.
                 tracing::warn!(%error, "a damaged segment cannot be written again yet");
                 Ok(())
             }

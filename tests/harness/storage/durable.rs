@@ -65,6 +65,12 @@ impl Durable {
         self.hard_state = hard_state.unwrap_or(self.hard_state);
     }
 
+    /// Before a snapshot is installed: the vote that goes with it, and what it contradicts goes.
+    pub fn make_way(&mut self, vote: Option<HardState>, index: LogIndex) {
+        self.vote(vote);
+        self.append(Some(index), &[]);
+    }
+
     /// A snapshot that came from another node takes the place of the log.
     pub fn install(&mut self, snapshot: &Snapshot) {
         if self.snapshots.last() != Some(snapshot) {

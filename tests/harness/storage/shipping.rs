@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    ChunkOrder, Entry, HardState, Incoming, LogBase, Membership, NodeId, Receipt, Restored,
-    Snapshot, SnapshotId, Write,
+    ChunkOrder, Entry, HardState, Incoming, LogBase, LogIndex, Membership, NodeId, Receipt,
+    Restored, Snapshot, SnapshotId, Write,
 };
 use raft_wal::sim::SimDisk;
 use raft_wal::{
@@ -38,8 +38,8 @@ pub struct Store {
     receipts: VecDeque<Receipt>,
     /// What was under way when the last life ended: it is on the disk, or it is not.
     unsure: Option<Unsure>,
-    /// Snapshots that were found at a start, and whose names may be in memory only.
-    possible: Vec<Snapshot>,
+    /// All snapshots that were ever complete here.
+    made: Vec<Snapshot>,
     /// Something was damaged, and no start has looked at all of it since.
     suspect: bool,
     /// Some of it cannot be read.
@@ -82,8 +82,9 @@ enum Job {
 /// Something that was begun and may be on the disk or not.
 enum Unsure {
     Writes(Vec<Write>),
-    /// The vote of a write that waits for room.
-    Vote(HardState),
+    /// What goes before a snapshot, whose write waits for room: the vote, and that the log ends before
+    /// this index.
+    BeforeSnapshot(Option<HardState>, LogIndex),
     Compaction(LogBase),
     /// A snapshot with this base and length.
     Cut(LogBase, u64),
@@ -113,7 +114,7 @@ impl Store {
             queue: VecDeque::new(),
             receipts: VecDeque::new(),
             unsure: None,
-            possible: Vec::new(),
+            made: Vec::new(),
             suspect: false,
             unreadable: false,
             tail_rotten: false,
@@ -174,11 +175,14 @@ impl Store {
     /// Writes that are queued together share a sync. A snapshot begins a batch.
     fn batch(&mut self, first: Write, writes_max: usize) -> Vec<Write> {
         let mut batch = vec![first];
-        let joins = |job: &mut Job| matches!(job, Job::Write(it) if it.snapshot().is_none());
-        while batch.len() < writes_max
-            && let Some(Job::Write(write)) = self.queue.pop_front_if(joins)
-        {
-            batch.push(write);
+        while batch.len() < writes_max {
+            match self.queue.pop_front() {
+                Some(Job::Write(write)) if write.snapshot().is_none() => batch.push(write),
+                other => {
+                    other.into_iter().for_each(|job| self.queue.push_front(job));
+                    break;
+                }
+            }
         }
         batch
     }
@@ -212,6 +216,7 @@ impl Store {
                 self.unsure = None;
                 self.tally.batches += 1;
                 for write in batch {
+                    self.made.extend(write.snapshot().cloned());
                     self.durable.write(&write);
                     self.receipts.push_back(write.into_receipt());
                 }
@@ -221,8 +226,9 @@ impl Store {
                 Ok(None)
             }
             Err(error) if error.is_no_space() => {
-                if replaces_log {
-                    self.unsure = batch[0].hard_state().map(Unsure::Vote);
+                if let Some(snapshot) = batch[0].snapshot() {
+                    let vote = batch[0].hard_state();
+                    self.unsure = Some(Unsure::BeforeSnapshot(vote, snapshot.index()));
                 }
                 Ok(Some(batch))
             }
@@ -390,7 +396,10 @@ impl Storage for Store {
             writer.finish()
         });
         match &kept {
-            Ok(snapshot) => self.durable.keep(snapshot.clone()),
+            Ok(snapshot) => {
+                self.durable.keep(snapshot.clone());
+                self.made.push(snapshot.clone());
+            }
             Err(error) if error.is_no_space() => {}
             Err(_) => self.unsure = Some(Unsure::Cut(base, bytes.len() as u64)),
         }

@@ -39,13 +39,7 @@ impl Store {
         });
         let snapshots = certain.cloned().collect();
         self.durable = Durable { snapshots, ..Durable::of(restored) };
-        self.possible.retain(|possible| restored.snapshot.as_ref() == Some(possible));
-        if let Some(newest) = &restored.snapshot
-            && !self.durable.snapshots.contains(newest)
-            && !self.possible.contains(newest)
-        {
-            self.possible.push(newest.clone());
-        }
+        self.made.extend(restored.snapshot.clone());
         (self.unsure, self.suspect, self.unreadable, self.tail_rotten) =
             (None, false, false, false);
     }
@@ -60,12 +54,14 @@ impl Store {
         };
         match &self.unsure {
             None | Some(Unsure::Cut(..)) => {}
-            Some(Unsure::Vote(vote)) => and(&|state| state.vote(Some(*vote))),
+            Some(Unsure::BeforeSnapshot(vote, index)) => {
+                and(&|state| state.make_way(*vote, *index));
+            }
             Some(Unsure::Compaction(base)) => and(&|state| state.compact(base.clone())),
             Some(Unsure::Writes(batch)) => {
                 let first = &batch[0];
                 if let Some(snapshot) = first.snapshot() {
-                    and(&|state| state.vote(first.hard_state()));
+                    and(&|state| state.make_way(first.hard_state(), snapshot.index()));
                     and(&|state| state.install(snapshot));
                     // The same again, and all that follows on it.
                     and(&|state| state.append(first.truncate_from(), first.entries()));
@@ -90,7 +86,7 @@ impl Store {
             Some(Unsure::Writes(batch)) => batch[0].snapshot() == Some(snapshot),
             _ => false,
         };
-        let known = cut || state.snapshots.contains(snapshot) || self.possible.contains(snapshot);
+        let known = cut || self.made.contains(snapshot);
         assert!(known, "nobody made this snapshot: {snapshot:?}");
     }
 }
