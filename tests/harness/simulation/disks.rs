@@ -161,7 +161,7 @@ impl Simulation {
     }
 
     /// Bytes on a disk change. Sooner or later somebody looks.
-    fn rot(&mut self) {
+    pub(super) fn rot(&mut self) {
         let Some(victim) = self.who_may_lose_its_disk() else { return };
         for _ in 0..self.random.u8(1..=2) {
             if let Some(damage) = self.disk(victim).rot() {
@@ -230,11 +230,7 @@ impl Simulation {
         self.cluster.stop(id);
         if hopeless {
             self.report.refusals += 1;
-            self.lose(id);
-            if let Some(new) = self.add_node() {
-                self.later(Duration::ZERO, Happening::Replace(id, new));
-            }
-            return;
+            return self.give_up(id);
         }
         assert!(self.chaos, "{id} does not start: {error}");
         self.report.starts_failed += 1;
@@ -243,7 +239,7 @@ impl Simulation {
     }
 
     fn trouble_a_start(&mut self, id: NodeId) {
-        let (kind, soon) = (self.random.u8(..24), self.random.u64(..24));
+        let (kind, soon) = (self.random.u8(..40), self.random.u64(..24));
         let short_io = self.options.short_io;
         let sim = &self.disk(id).sim;
         match kind {

@@ -2,6 +2,7 @@
 //! its disk is removed, and another takes its place.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use raft_core::{Entry, LogIndex, LogPosition, Membership, NodeId, Payload};
 
@@ -78,7 +79,15 @@ impl Simulation {
         self.without_snapshot.remove(&id);
     }
 
-    /// A node that is gone for good is replaced by another one, as an operator would do.
+    /// A node will not come back: as an operator would do, another one takes its place.
+    pub(super) fn give_up(&mut self, id: NodeId) {
+        self.lose(id);
+        if let Some(new) = self.add_node() {
+            self.later(Duration::ZERO, Happening::Replace(id, new));
+        }
+    }
+
+    /// Asks for the one in place of the other, until it is done.
     pub(super) fn replace(&mut self, old: NodeId, new: NodeId) {
         if let Some(leader) = self.leader() {
             let now = self.cluster.node(leader).status().membership;
@@ -169,15 +178,18 @@ impl Simulation {
         }
     }
 
-    /// A disk is lost, with all that is on it.
+    /// A disk is lost, with all that is on it, or rots.
     fn wipe(&mut self) {
+        if self.random.u8(..3) > 0 {
+            return self.rot();
+        }
         let Some(victim) = self.who_may_lose_its_disk() else { return };
         self.note(|| format!("{victim} is lost with its disk"));
         self.report.disks_lost += 1;
         if self.cluster.is_up(victim) {
             self.cluster.stop(victim);
         }
-        self.lose(victim);
+        self.give_up(victim);
     }
 
     /// Some node whose disk may be damaged. At most one node at a time, and only where others have all

@@ -327,9 +327,9 @@ impl Options {
             snapshot_chunk_bytes_max: [7, 40, 1 << 20][random.usize(..3)],
             promotion: [Promotion::Manual, Promotion::WhenCaughtUp][random.usize(..2)],
             lease_clock_drift_ppm: [None, Some(1_000), Some(50_000)][random.usize(..3)],
-            disk_fault_interval: millis(random, &[50, 200, 1_000, 100_000]),
+            disk_fault_interval: millis(random, &[100, 300, 1_000, 100_000]),
             scrub_interval: millis(random, &[20, 100, 500]),
-            segment_bytes: SEGMENT_BYTES_MIN << random.u8(..3),
+            segment_bytes: SEGMENT_BYTES_MIN << [0, 0, 0, 1, 2][random.usize(..5)],
             short_io: random.u8(..4) == 0,
         }
     }

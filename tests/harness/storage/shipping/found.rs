@@ -104,14 +104,14 @@ fn remembers_all(state: &Durable, restored: &Restored) -> bool {
         && restored.entries.len() >= state.entries.len()
 }
 
-/// Is the vote there, a part of the log, and a note of how far it may have gone?
+/// Is the vote there, and all of the log or a note of how far it may have gone? What is left of it may
+/// be what it was before something was cut off: the checker compares each entry with what it knows.
 fn knows_what_it_lost(state: &Durable, restored: &Restored) -> bool {
     let lost = restored.lost;
+    let all = last(restored) == state.last() && common(state, restored);
     restored.hard_state == state.hard_state
-        && common(state, restored)
         && lost >= state.lost
-        && (last(restored) == state.last()
-            || lost >= state.last() && restored.incarnation > state.incarnation)
+        && (all || lost >= state.last() && restored.incarnation > state.incarnation)
 }
 
 /// Is every entry that is found where the log has one the same?

@@ -5,6 +5,8 @@ use raft_wal::sim::Damage;
 use super::Store;
 
 const SECTOR_BYTES: u64 = 512;
+/// Of a segment, as long as there are few members.
+const HEADER_BYTES: u64 = 8192;
 
 impl Store {
     /// Damages something that lies on the disk. What and where, if it made a difference.
@@ -51,15 +53,27 @@ impl Store {
         (bound > 0).then(|| self.random.usize(..bound))
     }
 
+    /// Somewhere in the first so many bytes; of a segment most often behind its header.
     fn damage(&mut self, name: &str, bytes: u64) -> Damage {
-        let sectors = bytes.div_ceil(SECTOR_BYTES).max(1);
-        match self.random.u8(..6) {
-            0 => Damage::Misplaced {
-                sector: self.random.u64(..sectors),
-                from: name.to_owned(),
-                from_sector: self.random.u64(..sectors),
-            },
-            _ => Damage::random(bytes, self.random.u64(..)),
+        let behind_header = name.starts_with("segment-") && self.random.u8(..4) > 0;
+        let first =
+            if behind_header { HEADER_BYTES.min(bytes - SECTOR_BYTES.min(bytes)) } else { 0 };
+        if self.random.u8(..6) == 0 {
+            let sectors = bytes.div_ceil(SECTOR_BYTES);
+            let mut any = || self.random.u64(first / SECTOR_BYTES..sectors);
+            let (sector, from_sector) = (any(), any());
+            return Damage::Misplaced { sector, from: name.to_owned(), from_sector };
+        }
+        match Damage::random(bytes - first, self.random.u64(..)) {
+            Damage::FlipBit { at, bit } => Damage::FlipBit { at: at + first, bit },
+            Damage::Garbage { at, bytes, seed } => Damage::Garbage { at: at + first, bytes, seed },
+            Damage::Zeros { at, bytes } => Damage::Zeros { at: at + first, bytes },
+            Damage::Stale { sector } => Damage::Stale { sector: sector + first / SECTOR_BYTES },
+            Damage::Unreadable { sector } => {
+                Damage::Unreadable { sector: sector + first / SECTOR_BYTES }
+            }
+            Damage::Truncate { bytes } => Damage::Truncate { bytes: bytes + first },
+            other => other,
         }
     }
 
