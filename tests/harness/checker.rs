@@ -12,7 +12,9 @@ use raft_core::{
 };
 
 use super::cluster::{Effects, Member};
-use super::storage::Disk;
+use super::storage::Storage;
+use super::storage::durable::Durable;
+use super::storage::machine::{Machine, apply};
 
 /// What must stay true for ever, and what it was last time.
 pub struct Checker {
@@ -32,7 +34,7 @@ pub struct Checker {
     /// What a node has declared superseded: it may never be committed.
     dead: BTreeSet<LogPosition>,
     /// What those had on their disks who are gone for good.
-    graves: BTreeMap<NodeId, Disk>,
+    graves: BTreeMap<NodeId, Durable>,
     /// For each read the index that it must reach: for a linearizable one what had been handed to a state machine anywhere when it began.
     reads: BTreeMap<(NodeId, u64, ReadId), LogIndex>,
     /// The greatest index that was handed to a state machine anywhere.
@@ -88,11 +90,14 @@ impl Checker {
     }
 
     /// A new life begins with what the disk has, applied up to here: what was only in memory may be gone.
-    pub fn on_restart(&mut self, id: NodeId, applied: LogIndex) {
+    pub fn on_restart(&mut self, id: NodeId, applied: LogIndex, machine: &Machine) {
+        if applied > LogIndex(0) {
+            self.check_state(id, applied, machine);
+        }
         self.last_seen.insert(id, Seen { handed_out: applied, ..Seen::default() });
     }
 
-    pub fn on_death(&mut self, id: NodeId, disk: Disk) {
+    pub fn on_death(&mut self, id: NodeId, disk: Durable) {
         self.last_seen.remove(&id);
         self.graves.insert(id, disk);
     }
@@ -106,18 +111,23 @@ impl Checker {
     }
 
     /// A node was polled: everything that it did since the last time is checked.
-    pub fn on_poll(&mut self, members: &BTreeMap<NodeId, Member>, id: NodeId, effects: &Effects) {
+    pub fn on_poll(
+        &mut self,
+        members: &BTreeMap<NodeId, Member<impl Storage>>,
+        id: NodeId,
+        effects: &Effects,
+    ) {
         let member = &members[&id];
         self.check_role_and_log(members, id);
         self.check_match(members, id);
         for envelope in &effects.messages {
-            check_durable_before_visible(envelope, &member.disk);
+            check_durable_before_visible(envelope, member.disk.durable());
             self.check_vote(envelope);
         }
         if let Some(snapshot) = &effects.restore {
-            self.check_restored(id, snapshot, member);
+            self.check_restored(id, snapshot, &member.machine);
         }
-        self.check_handed_out(id, &effects.committed, member);
+        self.check_handed_out(id, &effects.committed, &member.machine);
         self.check_reads(id, member.lives, &effects.reads);
         self.check_fates(id, effects);
     }
@@ -162,7 +172,7 @@ impl Checker {
     }
 
     /// What a snapshot makes of the state machine is what its commands would have.
-    fn check_restored(&mut self, id: NodeId, snapshot: &Snapshot, member: &Member) {
+    fn check_restored(&mut self, id: NodeId, snapshot: &Snapshot, machine: &Machine) {
         let index = snapshot.index();
         let chosen = self.position_committed(index);
         assert_eq!(chosen, Some(snapshot.base.position), "a snapshot of something else: {id}");
@@ -171,11 +181,11 @@ impl Checker {
         seen.handed_out = index;
         seen.installed = true;
         self.snapshots_installed += 1;
-        self.check_state(id, index, member);
+        self.check_state(id, index, machine);
     }
 
-    fn check_state(&self, id: NodeId, index: LogIndex, member: &Member) {
-        let state = member.machine.state_at(index);
+    fn check_state(&self, id: NodeId, index: LogIndex, machine: &Machine) {
+        let state = machine.state_at(index);
         // What has been replaced within the same poll cannot be looked at any more.
         let Some(state) = state else { return };
         let slot = usize::try_from(index.0 - 1).expect("a small log");
@@ -187,7 +197,7 @@ impl Checker {
         self.committed.get(slot).map(Entry::position)
     }
 
-    fn check_role_and_log(&mut self, members: &BTreeMap<NodeId, Member>, id: NodeId) {
+    fn check_role_and_log(&mut self, members: &BTreeMap<NodeId, Member<impl Storage>>, id: NodeId) {
         let node = members[&id].node.as_ref().expect("a polled node runs");
         let status = node.status();
         let before = self.last_seen.remove(&id).unwrap_or_default();
@@ -214,7 +224,8 @@ impl Checker {
             prev = entry.term;
             log.push(entry.position());
         }
-        let incarnation = |id| members.get(&id).map_or(Incarnation(0), |it| it.disk.incarnation);
+        let incarnation =
+            |id| members.get(&id).map_or(Incarnation(0), |it| it.disk.durable().incarnation);
         let matches: BTreeMap<_, _> = status
             .peers
             .iter()
@@ -265,7 +276,7 @@ impl Checker {
     /// What a node takes to be committed is what all take to be committed, and a majority has it on disk.
     pub fn check_commit(
         &mut self,
-        members: &BTreeMap<NodeId, Member>,
+        members: &BTreeMap<NodeId, Member<impl Storage>>,
         id: NodeId,
         membership: &Membership,
     ) {
@@ -285,7 +296,8 @@ impl Checker {
             // A disk that lost it has made up for that: its node votes for no log that lacks it. A node that
             // is gone for good votes for none at all.
             let on_disk = |id: NodeId| {
-                let disk = members.get(&id).map(|it| &it.disk).or_else(|| self.graves.get(&id));
+                let disk =
+                    members.get(&id).map(|it| it.disk.durable()).or_else(|| self.graves.get(&id));
                 disk.is_some_and(|it| it.holds(entry.position()) || it.lost >= entry.position())
             };
             assert!(
@@ -294,14 +306,14 @@ impl Checker {
             );
             assert!(!self.dead.contains(&entry.position()), "committed after all: {entry}");
             let before = self.states.last().copied().unwrap_or(0);
-            self.states.push(super::storage::apply(before, entry));
+            self.states.push(apply(before, entry));
             self.committed.push(entry.clone());
             self.committed_in.push(term);
         }
     }
 
     /// A leader does not take a peer to have more than that peer has on its disk.
-    fn check_match(&self, members: &BTreeMap<NodeId, Member>, id: NodeId) {
+    fn check_match(&self, members: &BTreeMap<NodeId, Member<impl Storage>>, id: NodeId) {
         let node = members[&id].node.as_ref().expect("a polled node runs");
         let status = node.status();
         for peer in &status.peers {
@@ -310,7 +322,8 @@ impl Checker {
                 continue;
             };
             // Once the peer knows of a newer term its log may change under a deposed leader.
-            let Some(disk) = members.get(&peer.id).map(|member| &member.disk) else { continue };
+            let Some(peers) = members.get(&peer.id) else { continue };
+            let disk = peers.disk.durable();
             if disk.hard_state.term == status.term {
                 let had = disk.holds(entry.position()) || disk.lost >= entry.position();
                 assert!(had, "match beyond the disk: {id} of {}", peer.id);
@@ -331,7 +344,7 @@ impl Checker {
     }
 
     /// Entries reach a state machine in order, each once per life, and the same everywhere.
-    fn check_handed_out(&mut self, id: NodeId, entries: &[Entry], member: &Member) {
+    fn check_handed_out(&mut self, id: NodeId, entries: &[Entry], machine: &Machine) {
         let seen = self.last_seen.get_mut(&id).expect("checked just before");
         for entry in entries {
             assert_eq!(entry.index, seen.handed_out.next(), "{id}: handed out of order");
@@ -341,7 +354,7 @@ impl Checker {
             self.visible = self.visible.max(entry.index);
         }
         if let Some(last) = entries.last() {
-            self.check_state(id, last.index, member);
+            self.check_state(id, last.index, machine);
         }
     }
 }
@@ -363,7 +376,7 @@ fn check_quorums_meet(before: &Membership, after: &Membership) {
 }
 
 /// Whatever a message promises would survive a crash of its sender at this moment.
-fn check_durable_before_visible(envelope: &Envelope, disk: &Disk) {
+fn check_durable_before_visible(envelope: &Envelope, disk: &Durable) {
     assert_eq!(envelope.term, disk.hard_state.term, "a term that is not durable: {envelope}");
     match &envelope.message {
         Message::RequestVote { ballot, .. } if ballot.kind.binds() => {

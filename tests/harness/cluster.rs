@@ -5,13 +5,17 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use raft_core::{
     ChangeOutcome, ChangeRefusal, ChunkOrder, Config, Consistency, Entry, Envelope, Event,
-    Incarnation, Incoming, Input, Instant, LogIndex, LogPosition, Membership, Node, NodeId, Output,
+    Incoming, Input, Instant, LogIndex, LogPosition, Membership, Node, NodeId, Output,
     ProposalOutcome, ProposeRefused, Proposed, ReadId, ReadOutcome, ReadRefused, Snapshot,
     SnapshotId, Timestamp, TransferRefusal,
 };
+use raft_wal::{OpenError, Repair, WalError};
 
 use super::checker::Checker;
-use super::storage::{Disk, Machine, digest};
+use super::storage::Storage;
+use super::storage::durable::Durable;
+use super::storage::machine::Machine;
+use super::storage::memory::Disk;
 
 /// The node with this number.
 pub fn n(id: u64) -> NodeId {
@@ -19,14 +23,16 @@ pub fn n(id: u64) -> NodeId {
 }
 
 /// One member: its node while it runs, its disk always.
-pub struct Member {
+pub struct Member<D> {
     pub node: Option<Node>,
-    pub disk: Disk,
+    pub disk: D,
     pub machine: Machine,
     /// Chunks to be read for peers.
     pub orders: VecDeque<ChunkOrder>,
     /// What to do with a snapshot that is on its way here.
     pub incoming: VecDeque<Incoming>,
+    /// What its disk wants to be given again.
+    pub repair: Repair,
     /// Counts its starts.
     pub lives: u64,
     /// By how many millionths its clock is fast.
@@ -34,14 +40,15 @@ pub struct Member {
     output: Output,
 }
 
-impl Member {
-    fn new(disk: Disk) -> Self {
+impl<D> Member<D> {
+    fn new(disk: D) -> Self {
         Self {
             node: None,
             disk,
             machine: Machine::default(),
             orders: VecDeque::new(),
             incoming: VecDeque::new(),
+            repair: Repair::None,
             lives: 0,
             drift_ppm: 0,
             output: Output::default(),
@@ -91,26 +98,36 @@ pub struct Effects {
 }
 
 /// The members, and what watches them.
-pub struct Cluster {
+pub struct Cluster<D> {
     pub now: Instant,
-    pub members: BTreeMap<NodeId, Member>,
+    pub members: BTreeMap<NodeId, Member<D>>,
     pub checker: Checker,
     /// The members that the cluster started with.
     pub membership: Membership,
+    /// Nodes that ended because of their disks, and why, since somebody last looked.
+    pub failed: Vec<(NodeId, WalError)>,
     config: Box<dyn Fn(NodeId, u64) -> Config>,
+    empty_disk: Box<dyn Fn(NodeId, Membership) -> D>,
 }
 
-impl Cluster {
+impl<D: Storage> Cluster<D> {
     /// `size` voters that have never run. `config` is asked for the configuration of each life of a
-    /// node: its id, and the number of the life from 1.
-    pub fn new(size: u64, config: impl Fn(NodeId, u64) -> Config + 'static) -> Self {
+    /// node: its id, and the number of the life from 1; `empty_disk` for the disk of a new node, which
+    /// was told of these members.
+    pub fn new(
+        size: u64,
+        config: impl Fn(NodeId, u64) -> Config + 'static,
+        empty_disk: impl Fn(NodeId, Membership) -> D + 'static,
+    ) -> Self {
         let membership = Membership::new((1..=size).map(n)).expect("at least one voter");
         let mut cluster = Self {
             now: Instant::default(),
             members: BTreeMap::new(),
             checker: Checker::new(),
             membership,
+            failed: Vec::new(),
             config: Box::new(config),
+            empty_disk: Box::new(empty_disk),
         };
         for id in (1..=size).map(n) {
             cluster.add(id);
@@ -125,31 +142,18 @@ impl Cluster {
 
     /// The same, with a clock that is so many millionths fast.
     pub fn add_with_drift(&mut self, id: NodeId, drift_ppm: i64) {
-        let disk = Disk::empty(self.membership.clone());
+        let disk = (self.empty_disk)(id, self.membership.clone());
         let member = Member { drift_ppm, ..Member::new(disk) };
         assert!(self.members.insert(id, member).is_none(), "there is a {id} already");
-        self.restart(id);
+        self.restart(id).expect("an empty disk that does not fail");
     }
 
-    /// A node is gone for good, with its disk.
-    pub fn destroy(&mut self, id: NodeId) {
+    /// A node is gone for good, with its disk: the node in the checker's memory, the disk returned.
+    pub fn destroy(&mut self, id: NodeId) -> D {
         let member = self.members.remove(&id);
         let member = member.unwrap_or_else(|| panic!("there is no {id}"));
-        self.checker.on_death(id, member.disk);
-    }
-
-    /// A stopped node's disk lost entries that it had, all behind so many of them, and was repaired.
-    pub fn damage(&mut self, id: NodeId, kept: usize) {
-        let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
-        assert!(member.node.is_none(), "{id} runs");
-        let disk = &mut member.disk;
-        disk.lost = disk.lost.max(disk.last());
-        disk.incarnation = Incarnation(disk.incarnation.0 + 1);
-        // What is in a snapshot is not in danger.
-        let in_snapshot = disk.snapshots.last().map_or(LogIndex(0), |(it, _)| it.index());
-        let base = disk.base.position.index.0;
-        let kept = kept.max(usize::try_from(in_snapshot.0 - base).expect("a short log"));
-        disk.entries.truncate(kept);
+        self.checker.on_death(id, Durable::clone(member.disk.durable()));
+        member.disk
     }
 
     pub fn ids(&self) -> Vec<NodeId> {
@@ -171,30 +175,49 @@ impl Cluster {
     }
 
     /// Starts a stopped node with what its disk remembers.
-    pub fn restart(&mut self, id: NodeId) {
+    ///
+    /// # Errors
+    /// If the disk fails, or what it remembers is not to be trusted.
+    pub fn restart(&mut self, id: NodeId) -> Result<(), OpenError> {
         let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
         assert!(member.node.is_none(), "{id} runs already");
         member.lives += 1;
         let config = (self.config)(id, member.lives);
-        let restored = member.disk.restore();
-        member.machine = Machine::restored(&member.disk);
+        let restored = member.disk.start()?;
+        member.machine = Machine::default();
+        if let Some(snapshot) = &restored.snapshot {
+            member.machine.restore(&member.disk.content(snapshot)?);
+        }
         let now = member.clock(self.now);
         let node = Node::new(config, restored, now).expect("a disk of ours restores");
-        self.checker.on_restart(id, node.status().applied);
+        self.checker.on_restart(id, node.status().applied, &member.machine);
         member.node = Some(node);
+        Ok(())
     }
 
-    /// Stops a node at once. Of the writes that were not synced the first `survivors` reach the disk all
-    /// the same, unknown to the node.
-    pub fn crash(&mut self, id: NodeId, survivors: usize) {
+    /// Stops a node at once.
+    pub fn stop(&mut self, id: NodeId) {
         let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
         member.node = None;
-        for _ in 0..survivors {
-            member.disk.persist_first();
-        }
-        member.disk.queue.clear();
+        member.disk.stop();
         member.orders.clear();
         member.incoming.clear();
+        member.repair = Repair::None;
+    }
+
+    /// What came of an operation of a node's disk, unless it failed: then the node ends. A disk that is
+    /// merely full has done nothing.
+    pub fn unless_failed<T>(&mut self, id: NodeId, outcome: Result<T, WalError>) -> Option<T> {
+        match outcome {
+            Ok(value) => Some(value),
+            Err(error) if error.is_no_space() => None,
+            Err(error) => {
+                assert!(!matches!(error, WalError::Refused { .. }), "{id}: {error}");
+                self.stop(id);
+                self.failed.push((id, error));
+                None
+            }
+        }
     }
 
     /// When the timer of a node runs out, by the true clock.
@@ -267,9 +290,9 @@ impl Cluster {
             return None;
         }
         let bytes = member.machine.snapshot_at(status.applied)?;
-        let snapshot = Snapshot { base, length: bytes.len() as u64, digest: digest(&bytes) };
+        let kept = member.disk.keep(base, &bytes);
+        let snapshot = self.unless_failed(id, kept)?;
         let named = snapshot.id();
-        member.disk.keep(snapshot.clone(), bytes);
         self.step(id, Input::SnapshotCut(snapshot));
         Some(named)
     }
@@ -278,8 +301,10 @@ impl Cluster {
     pub fn read_chunk(&mut self, id: NodeId) -> bool {
         let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
         let Some(order) = member.orders.pop_front() else { return false };
-        let bytes = member.disk.read_chunk(order.snapshot, order.offset, order.bytes_max);
-        self.step(id, Input::ChunkRead { order, bytes });
+        let read = member.disk.read_chunk(&order);
+        if let Some(bytes) = self.unless_failed(id, read) {
+            self.step(id, Input::ChunkRead { order, bytes });
+        }
         true
     }
 
@@ -287,7 +312,16 @@ impl Cluster {
     pub fn store_incoming(&mut self, id: NodeId) -> bool {
         let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
         let Some(incoming) = member.incoming.pop_front() else { return false };
-        if let Some((snapshot, bytes)) = member.disk.store(incoming) {
+        let snapshot = match &incoming {
+            Incoming::Begin(snapshot) => snapshot.id(),
+            Incoming::Chunk { snapshot, .. } | Incoming::Abandon(snapshot) => *snapshot,
+        };
+        let held = match member.disk.store(incoming) {
+            // What had come of it is gone.
+            Err(error) if error.is_no_space() => Ok(Some((snapshot, 0))),
+            held => held,
+        };
+        if let Some(Some((snapshot, bytes))) = self.unless_failed(id, held) {
             self.step(id, Input::SnapshotHeld { snapshot, bytes });
         }
         true
@@ -302,7 +336,8 @@ impl Cluster {
         Ok(read)
     }
 
-    /// Polls a node: its write goes into its disk's queue, the rest is returned, all of it checked.
+    /// Polls a node: its write goes into its disk's queue, the rest is returned, all of it checked. A
+    /// node whose disk fails ends, and did nothing.
     pub fn poll(&mut self, id: NodeId) -> Effects {
         let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
         let node = member.node.as_mut().unwrap_or_else(|| panic!("{id} does not run"));
@@ -322,9 +357,6 @@ impl Cluster {
             events,
         } = std::mem::take(&mut member.output);
         let base = compacted.as_ref().map(|base| base.position);
-        if let Some(base) = compacted {
-            member.disk.compact(base);
-        }
         let effects = Effects {
             wrote: write.is_some(),
             messages,
@@ -344,25 +376,47 @@ impl Cluster {
         if let Some(write) = write {
             member.disk.enqueue(write);
         }
-        if let Some(snapshot) = &effects.restore {
-            let bytes = member.disk.arrived(snapshot).expect("it is handed out when it is here");
-            member.machine.restore(&bytes);
+        if let Some(base) = compacted {
+            member.disk.compact(base);
         }
+        if let Repair::Entries { after } = std::mem::take(&mut member.repair) {
+            // All that the node has was handed over just now, so this is where the log ends; and what it
+            // compacted was, so this is where it begins.
+            let first = after.max(node.status().base.index).next();
+            let entry = |index| node.entry(LogIndex(index)).cloned();
+            member.disk.rewrite((first.0..).map_while(entry).collect());
+        }
+        if let Some(snapshot) = &effects.restore {
+            let bytes = member.disk.content(snapshot);
+            let Some(bytes) = self.unless_failed(id, bytes) else { return Effects::default() };
+            self.members.get_mut(&id).expect("polled just now").machine.restore(&bytes);
+        }
+        let member = self.members.get_mut(&id).expect("polled just now");
         for entry in &effects.committed {
             member.machine.apply(entry);
         }
         self.checker.on_poll(&self.members, id, &effects);
         effects
     }
+}
 
-    /// Completes up to `count` writes of a node and gives it the receipts, without polling; in
-    /// `reversed` order the last first.
-    pub fn sync(&mut self, id: NodeId, count: usize, reversed: bool) {
-        let count = count.min(self.members[&id].disk.queue.len());
-        for turn in 0..count {
-            // In order the first completes each time, and leaves the queue.
-            self.complete(id, if reversed { count - 1 - turn } else { 0 });
+/// What only a script does: writes complete one by one, in any order.
+impl Cluster<Disk> {
+    /// Stops a node at once. Of the writes that were not synced the first `survivors` reach the disk all
+    /// the same, unknown to the node.
+    pub fn crash(&mut self, id: NodeId, survivors: usize) {
+        let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
+        for _ in 0..survivors {
+            member.disk.persist_first();
         }
+        self.stop(id);
+    }
+
+    /// A stopped node's disk lost entries that it had, all behind so many of them, and was repaired.
+    pub fn damage(&mut self, id: NodeId, kept: usize) {
+        let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
+        assert!(member.node.is_none(), "{id} runs");
+        member.disk.damage(kept);
     }
 
     /// Completes the write at this place in a node's disk queue and gives it the receipt, without

@@ -278,7 +278,7 @@ fn dispatch_to_node(stage: &mut Stage, command: &Command) -> Result<(), Box<dyn 
         Command::Apply(Id(id)) => stage.apply(*id)?,
         Command::Crash { id: Id(id), survivors } => stage.crash(*id, *survivors)?,
         Command::Damage { id: Id(id), keep } => stage.cluster()?.damage(*id, *keep),
-        Command::Restart(Id(id)) => stage.cluster()?.restart(*id),
+        Command::Restart(Id(id)) => stage.cluster()?.restart(*id)?,
         Command::Propose(Id(id), commands) => stage.propose(*id, commands)?,
         Command::Change { id: Id(id), target: Members(target), expected } => {
             stage.change(*id, target, expected.map(LogIndex))?;

@@ -1,10 +1,12 @@
 //! A cluster under virtual time, with faults and clients, all drawn from one seed.
 //!
 //! A run has two phases. First chaos: messages are lost, doubled, delayed and reordered, links are cut
-//! both ways, one way and in part, nodes crash (losing what was not synced), restart and pause, disks are
-//! slow and finish out of order; each seed draws its own mix. Then one majority is healed, the rest stays
-//! broken for ever, and progress is demanded within ten election timeouts. The checker watches every step.
+//! both ways, one way and in part, nodes crash (losing what was not synced) in the middle of whatever their
+//! disks do, restart and pause, disks fail, fill up, are slow and rot; each seed draws its own mix. Then
+//! one majority is healed, the rest stays broken for ever, and progress is demanded within ten election
+//! timeouts. The checker watches every step.
 
+mod disks;
 mod faults;
 mod operators;
 mod options;
@@ -18,6 +20,7 @@ use bytes::Bytes;
 use raft_core::{Consistency, Envelope, Input, Instant, LogIndex, NodeId, RoleKind};
 
 use super::cluster::{Cluster, Effects};
+use super::storage::shipping::Store;
 pub use options::{Options, Report};
 
 #[derive(Clone, Debug)]
@@ -33,6 +36,15 @@ enum Happening {
     Store(NodeId, u64),
     /// This life of a node cuts a snapshot.
     Cut(NodeId, u64),
+    /// The log of this life of a node was idle for a while.
+    Mark(NodeId, u64),
+    /// Some node reads again what it wrote long ago.
+    Scrub,
+    /// Something about a disk goes wrong; there is room on this disk again.
+    DiskFault,
+    Room(NodeId),
+    /// The first is gone for good, and the second is to take its place.
+    Replace(NodeId, NodeId),
     /// Someone changes the members, hands leadership over, or cuts a snapshot unasked.
     Operator,
     /// This node hears nobody for a while.
@@ -47,7 +59,7 @@ enum Happening {
 
 /// One run.
 pub struct Simulation {
-    pub cluster: Cluster,
+    pub cluster: Cluster<Store>,
     options: Options,
     random: fastrand::Rng,
     agenda: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -57,6 +69,10 @@ pub struct Simulation {
     cut: BTreeSet<(NodeId, NodeId, u64)>,
     paused: BTreeSet<NodeId>,
     unpolled: BTreeSet<NodeId>,
+    /// Until when a disk takes, and the life of the node.
+    busy: BTreeMap<NodeId, (u64, Instant)>,
+    /// Whose newest snapshot turned out damaged: they are to cut another one.
+    without_snapshot: BTreeSet<NodeId>,
     /// The number of the next node that joins.
     next_id: u64,
     chaos: bool,
@@ -74,7 +90,7 @@ impl Simulation {
         if trace {
             println!("{options:?}");
         }
-        let cluster = Cluster::new(options.size, options.config(seed));
+        let cluster = Cluster::new(options.size, options.config(seed), options.disk(seed));
         let simulation_size = options.size;
         let mut simulation = Self {
             cluster,
@@ -86,6 +102,8 @@ impl Simulation {
             cut: BTreeSet::new(),
             paused: BTreeSet::new(),
             unpolled: BTreeSet::new(),
+            busy: BTreeMap::new(),
+            without_snapshot: BTreeSet::new(),
             next_id: simulation_size + 1,
             chaos: true,
             trace,
@@ -101,6 +119,8 @@ impl Simulation {
         simulation.later(Duration::ZERO, Happening::Client);
         simulation.later(simulation.options.operator_interval, Happening::Operator);
         simulation.later(simulation.options.fault_interval, Happening::Fault);
+        simulation.later(simulation.options.disk_fault_interval, Happening::DiskFault);
+        simulation.later(simulation.options.scrub_interval, Happening::Scrub);
         simulation
     }
 
@@ -117,6 +137,10 @@ impl Simulation {
         self.report.changes_committed = self.cluster.checker.changes_committed;
         self.report.unknown_fates = self.cluster.checker.unknown_fates;
         self.report.installs = self.cluster.checker.snapshots_installed;
+        for id in self.cluster.ids() {
+            let disk = self.cluster.destroy(id);
+            self.report.count_disk(disk);
+        }
         self.report
     }
 
@@ -158,6 +182,7 @@ impl Simulation {
                 self.happen(happening);
             }
         }
+        self.bury_the_failed();
     }
 
     fn note(&mut self, what: impl FnOnce() -> String) {
@@ -188,6 +213,7 @@ impl Simulation {
             // A paused node does all that when it goes on.
             Happening::ReadChunk(id, life) if lives(id, life) => {
                 self.cluster.read_chunk(id);
+                self.miss_snapshot(id);
                 self.poll_soon(id);
             }
             Happening::Store(id, life) if lives(id, life) => {
@@ -195,6 +221,11 @@ impl Simulation {
                 self.poll_soon(id);
             }
             Happening::Cut(id, life) if lives(id, life) => self.cut(id),
+            Happening::Mark(id, life) if lives(id, life) => self.mark(id),
+            Happening::Scrub => self.scrub(),
+            Happening::DiskFault => self.disk_fault(),
+            Happening::Room(id) => self.make_room(id),
+            Happening::Replace(old, new) => self.replace(old, new),
             Happening::Operator => self.operator(),
             Happening::Deafen(id) => {
                 let others = self.cluster.ids().into_iter().filter(|&from| from != id);
@@ -209,6 +240,7 @@ impl Simulation {
             | Happening::ReadChunk(id, _)
             | Happening::Store(id, _)
             | Happening::Cut(id, _)
+            | Happening::Mark(id, _)
                 if self.paused.contains(&id) =>
             {
                 self.later(Duration::from_millis(5), happening);
@@ -218,7 +250,8 @@ impl Simulation {
             | Happening::Applied(..)
             | Happening::ReadChunk(..)
             | Happening::Store(..)
-            | Happening::Cut(..) => {}
+            | Happening::Cut(..)
+            | Happening::Mark(..) => {}
             Happening::Restart(id) => self.restart(id),
             Happening::Heal(number) => {
                 self.note(|| format!("heal {number}"));
@@ -257,28 +290,6 @@ impl Simulation {
         self.poll_soon(to);
     }
 
-    /// The disk completes some of what it has: most often from the front, sometimes in any order.
-    fn sync(&mut self, id: NodeId) {
-        let waiting = self.cluster.members[&id].disk.queue.len();
-        if waiting == 0 {
-            return;
-        }
-        if self.random.u8(..4) == 0 {
-            let place = self.random.usize(..waiting);
-            self.report.receipts_out_of_order += u64::from(place > 0);
-            self.note(|| format!("{id} completes write {place} of {waiting}"));
-            self.cluster.complete(id, place);
-        } else {
-            let count = self.random.usize(1..=waiting);
-            self.note(|| format!("{id} syncs {count} of {waiting}"));
-            self.cluster.sync(id, count, false);
-        }
-        self.poll_soon(id);
-        if !self.cluster.members[&id].disk.queue.is_empty() {
-            self.sync_later(id);
-        }
-    }
-
     fn disk_time(&mut self) -> Duration {
         let calm = Duration::from_millis(4);
         self.up_to(if self.chaos { self.options.sync_max } else { calm })
@@ -292,6 +303,9 @@ impl Simulation {
 
     /// Polls at once, or lets more queue up first.
     fn poll_soon(&mut self, id: NodeId) {
+        if !self.runs(id) {
+            return; // Its disk failed just now.
+        }
         if self.random.f64() >= self.options.lazy_poll {
             return self.poll(id);
         }
@@ -316,7 +330,7 @@ impl Simulation {
             wrote,
             chunks,
             incoming,
-            compacted: _,
+            compacted,
         } = self.cluster.poll(id);
         for event in events {
             self.note(|| format!("{id} {event:?}"));
@@ -341,7 +355,7 @@ impl Simulation {
         for outcome in proposals {
             self.report.superseded += u64::from(outcome.fate == raft_core::Fate::Superseded);
         }
-        if wrote {
+        if wrote || compacted.is_some() {
             self.sync_later(id);
         }
         let restored = restore.map(|snapshot| snapshot.index());

@@ -14,6 +14,7 @@ use raft_core::{
 };
 
 use super::super::cluster::{Cluster, Effects, n};
+use super::super::storage::memory::Disk;
 use super::{Which, settings, transcript};
 
 /// After so many steps of one command something goes round in circles.
@@ -26,7 +27,7 @@ type Outcome = Result<(), Box<dyn Error>>;
 pub struct Stage {
     /// What happened since the runner last took it.
     pub transcript: String,
-    cluster: Option<Cluster>,
+    cluster: Option<Cluster<Disk>>,
     /// On their way, oldest first.
     network: Vec<Envelope>,
     delayed: Vec<Envelope>,
@@ -46,12 +47,13 @@ impl Stage {
         let settings = settings.to_vec();
         settings::apply(&mut Config::new(n(1), 0), &settings)?;
         *self = Self::default();
-        self.cluster = Some(Cluster::new(size, move |id, life| {
+        let config = move |id: NodeId, life| {
             // Far apart and always the same: a script means the same on every run.
             let mut config = Config::new(id, id.get() * 1000 + life);
             settings::apply(&mut config, &settings).expect("checked above");
             config
-        }));
+        };
+        self.cluster = Some(Cluster::new(size, config, |_, membership| Disk::empty(membership)));
         Ok(())
     }
 
@@ -64,12 +66,12 @@ impl Stage {
     pub fn put_on_disk(&mut self, id: NodeId, hard_state: HardState, terms: &[Term]) -> Outcome {
         let cluster = self.cluster()?;
         cluster.crash(id, 0);
-        let disk = &mut cluster.members.get_mut(&id).expect("it crashed just now").disk;
+        let member = cluster.members.get_mut(&id).expect("it crashed just now");
+        let disk = &mut member.disk.durable;
         disk.hard_state = hard_state;
         disk.entries =
             (1..).map(LogIndex).zip(terms).map(|(index, &term)| noop(index, term)).collect();
-        cluster.restart(id);
-        Ok(())
+        Ok(cluster.restart(id)?)
     }
 
     /// The clock of a node is fast by so many millionths.
@@ -258,13 +260,13 @@ impl Stage {
         }
     }
 
-    pub fn cluster(&mut self) -> Result<&mut Cluster, Box<dyn Error>> {
+    pub fn cluster(&mut self) -> Result<&mut Cluster<Disk>, Box<dyn Error>> {
         self.cluster.as_mut().ok_or_else(|| "a script begins with `cluster N`".into())
     }
 }
 
 /// When the timer of a node runs out. By a clock that is right that is known to the nanosecond.
-fn deadline(cluster: &Cluster, id: NodeId) -> Instant {
+fn deadline(cluster: &Cluster<Disk>, id: NodeId) -> Instant {
     let is_right = cluster.members[&id].drift_ppm == 0;
     if is_right { cluster.node(id).deadline() } else { cluster.deadline(id) }
 }

@@ -1,4 +1,4 @@
-//! What breaks, and for how long: nodes crash, restart and pause, links are cut, new leaders are cursed.
+//! What breaks, and for how long: nodes pause, links are cut, new leaders are cursed.
 
 use std::collections::BTreeSet;
 
@@ -22,29 +22,6 @@ impl Simulation {
         }
         let wait = self.up_to(self.options.fault_interval * 2);
         self.later(wait, Happening::Fault);
-    }
-
-    pub(super) fn crash(&mut self, id: NodeId) {
-        if !self.cluster.is_up(id) {
-            return;
-        }
-        let unsynced = self.cluster.members[&id].disk.queue.len();
-        let survivors = self.random.usize(..=unsynced);
-        self.report.crashes += 1;
-        self.report.unsynced_writes_lost += (unsynced - survivors) as u64;
-        self.note(|| format!("crash {id}, {survivors} of {unsynced} unsynced writes survive"));
-        self.cluster.crash(id, survivors);
-        self.unpolled.remove(&id);
-        self.paused.remove(&id);
-        let wait = self.up_to(ELECTION_TIMEOUT * 4);
-        self.later(wait, Happening::Restart(id));
-    }
-
-    pub(super) fn restart(&mut self, id: NodeId) {
-        if !self.cluster.is_up(id) && self.cluster.members.contains_key(&id) {
-            self.note(|| format!("restart {id}"));
-            self.cluster.restart(id);
-        }
     }
 
     /// Bad things happen to a new leader: what it says is lost, or it dies soon, or both.

@@ -2,11 +2,14 @@
 //! its disk is removed, and another takes its place.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use raft_core::{Entry, LogIndex, LogPosition, Membership, NodeId, Payload};
 
 use super::{Happening, Simulation};
 use crate::harness::cluster::n;
+use crate::harness::storage::Storage;
+use crate::harness::storage::shipping::Store;
 
 /// No more nodes than this exist at a time.
 const NODES_MAX: usize = 8;
@@ -17,7 +20,7 @@ impl Simulation {
             return;
         }
         match self.random.u8(..8) {
-            0 => self.add_node(),
+            0 => drop(self.add_node()),
             1 => self.remove_leftovers(),
             2..=4 => self.change_members(),
             5 => self.hand_over(),
@@ -49,20 +52,62 @@ impl Simulation {
         }
         if let Some(snapshot) = self.cluster.cut_snapshot(id) {
             self.report.cuts += 1;
+            self.without_snapshot.remove(&id);
             self.note(|| format!("{id} cuts snapshot {snapshot}"));
             self.poll_soon(id);
         }
     }
 
-    fn add_node(&mut self) {
+    pub(super) fn add_node(&mut self) -> Option<NodeId> {
         if self.cluster.members.len() >= NODES_MAX {
-            return;
+            return None;
         }
         let id = n(self.next_id);
         self.next_id += 1;
         self.note(|| format!("{id} joins"));
         let drift = self.drift();
         self.cluster.add_with_drift(id, drift);
+        Some(id)
+    }
+
+    /// A node is gone for good, and its disk with it.
+    pub(super) fn lose(&mut self, id: NodeId) {
+        let disk = self.cluster.destroy(id);
+        self.report.count_disk(disk);
+        self.paused.remove(&id);
+        self.unpolled.remove(&id);
+        self.without_snapshot.remove(&id);
+    }
+
+    /// A node will not come back: as an operator would do, another one takes its place.
+    pub(super) fn give_up(&mut self, id: NodeId) {
+        self.lose(id);
+        if let Some(new) = self.add_node() {
+            self.later(Duration::ZERO, Happening::Replace(id, new));
+        }
+    }
+
+    /// Asks for the one in place of the other, until it is done.
+    pub(super) fn replace(&mut self, old: NodeId, new: NodeId) {
+        if let Some(leader) = self.leader() {
+            let now = self.cluster.node(leader).status().membership;
+            if !now.contains(old) || !self.cluster.members.contains_key(&new) {
+                return;
+            }
+            let without = now.target().without(old);
+            let target = if self.random.bool() {
+                without.map(|it| it.with_voter(new))
+            } else {
+                without.and_then(|it| it.with_learner(new))
+            };
+            if let Ok(target) = target {
+                let taken = self.cluster.change(leader, &target, None);
+                self.note(|| format!("{leader} is asked for {target}: {taken:?}"));
+                self.poll_soon(leader);
+            }
+        }
+        let wait = self.up_to(super::ELECTION_TIMEOUT * 2);
+        self.later(wait, Happening::Replace(old, new));
     }
 
     /// Nodes that are in nobody's configuration any more go away for good.
@@ -80,10 +125,8 @@ impl Simulation {
         for id in self.cluster.ids() {
             if !needed.contains(&id) && self.random.bool() {
                 self.note(|| format!("{id} goes"));
-                self.cluster.crash(id, 0);
-                self.cluster.destroy(id);
-                self.paused.remove(&id);
-                self.unpolled.remove(&id);
+                self.cluster.stop(id);
+                self.lose(id);
             }
         }
     }
@@ -135,51 +178,50 @@ impl Simulation {
         }
     }
 
-    /// A disk is lost, all of it or its end. At most one node at a time, and only where others have all
-    /// that it had: more than that no protocol could survive.
+    /// A disk is lost, with all that is on it, or rots.
     fn wipe(&mut self) {
+        if self.random.u8(..3) > 0 {
+            return self.rot();
+        }
+        let Some(victim) = self.who_may_lose_its_disk() else { return };
+        self.note(|| format!("{victim} is lost with its disk"));
+        self.report.disks_lost += 1;
+        if self.cluster.is_up(victim) {
+            self.cluster.stop(victim);
+        }
+        self.give_up(victim);
+    }
+
+    /// Some node whose disk may be damaged. At most one node at a time, and only where others have all
+    /// that it had: more than that no protocol could survive.
+    pub(super) fn who_may_lose_its_disk(&mut self) -> Option<NodeId> {
         if self.any_disk_wanting() {
-            return;
+            return None;
         }
         let ids = self.cluster.ids();
         let victim = ids[self.random.usize(..ids.len())];
         if self.open_configurations().iter().any(|open| open.voters().len() < 3) {
-            return;
+            return None;
         }
         // Nothing that is committed may be on this disk and only one other.
         let spread = |position: LogPosition| {
             let others = ids.iter().filter(|&&id| id != victim);
-            others.filter(|&&id| self.cluster.members[&id].disk.holds(position)).count() >= 2
+            let holds = |&&id: &&NodeId| self.cluster.members[&id].disk.durable().holds(position);
+            others.filter(holds).count() >= 2
         };
         let committed = self.cluster.checker.committed.last();
-        if !committed.is_none_or(|entry| spread(entry.position())) {
-            return;
-        }
-        let unsynced = self.cluster.members[&victim].disk.queue.len();
-        if self.cluster.is_up(victim) {
-            self.cluster.crash(victim, unsynced);
-        }
-        self.paused.remove(&victim);
-        self.unpolled.remove(&victim);
-        self.report.disks_damaged += 1;
-        if self.random.u8(..3) == 0 {
-            // All of it: this node never comes back. Another one may take its place.
-            self.note(|| format!("{victim} is lost with its disk"));
-            return self.cluster.destroy(victim);
-        }
-        let entries = self.cluster.members[&victim].disk.entries.len();
-        let kept = self.random.usize(..=entries);
-        self.note(|| format!("the disk of {victim} keeps {kept} of {entries} entries"));
-        self.cluster.damage(victim, kept);
-        let wait = self.up_to(super::ELECTION_TIMEOUT * 4);
-        self.later(wait, Happening::Restart(victim));
+        committed.is_none_or(|entry| spread(entry.position())).then_some(victim)
     }
 
     /// Is there a disk that lacks something which its node may have acknowledged, or a member that is
     /// lost for good?
     pub(super) fn any_disk_wanting(&self) -> bool {
         let members = &self.cluster.members;
-        members.values().any(|member| member.disk.last() < member.disk.lost)
+        let wanting = |disk: &Store| {
+            let durable = disk.durable();
+            disk.is_suspect() || durable.last() < durable.lost
+        };
+        members.values().any(|member| wanting(&member.disk))
             || self
                 .open_configurations()
                 .iter()
@@ -200,8 +242,8 @@ impl Simulation {
             .unwrap_or((LogIndex(0), self.cluster.membership.clone()));
         let mut open = vec![last];
         for member in self.cluster.members.values() {
-            let queued = member.disk.queue.iter().flat_map(|queued| &queued.entries);
-            let on_disk = member.disk.entries.iter().chain(queued).filter_map(of);
+            let on_disk = member.disk.durable().entries.iter().chain(member.disk.pending());
+            let on_disk = on_disk.filter_map(of);
             open.extend(on_disk.filter(|(at, _)| *at > index).map(|(_, membership)| membership));
             if let Some(node) = &member.node {
                 let entries = (index.0 + 1..=node.status().last.index.0).map(LogIndex);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use raft_core::{Instant, Membership, NodeId, Payload, Promotion, RoleKind};
 
 use super::{ELECTION_TIMEOUT, Happening, Simulation};
+use crate::harness::storage::Storage;
 
 const AFTER_ALL: &[u8] = b"after all";
 
@@ -16,13 +17,14 @@ impl Simulation {
     /// new command within ten election timeouts, and that all of it catches up in the end.
     pub(super) fn demand_progress(&mut self) {
         self.chaos = false;
+        self.heal_disks();
         let Some(good) = self.choose_majority() else {
             self.report.hopeless += 1;
             return;
         };
         for id in self.cluster.ids() {
             if self.cluster.is_up(id) && !good.contains(&id) {
-                self.cluster.crash(id, 0);
+                self.cluster.stop(id);
             }
         }
         // Nothing that is still on the agenda may bring the others back, or break the majority.
@@ -33,6 +35,8 @@ impl Simulation {
                     | Happening::Client
                     | Happening::Crash(..)
                     | Happening::Operator
+                    | Happening::DiskFault
+                    | Happening::Replace(..)
             )
         });
         self.agenda.retain(|Reverse((_, number))| self.happenings.contains_key(number));
@@ -111,7 +115,7 @@ impl Simulation {
     /// Has a disk lost entries that no other disk has? Its node cannot tell that nobody relied on them,
     /// and votes for nobody who lacks them: if its vote is needed, that is the end.
     fn something_is_gone(&self) -> bool {
-        let disks = || self.cluster.members.values().map(|member| &member.disk);
+        let disks = || self.cluster.members.values().map(|member| member.disk.durable());
         disks().any(|disk| disk.last() < disk.lost && disks().all(|it| it.last() < disk.lost))
     }
 

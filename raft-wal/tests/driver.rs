@@ -1,0 +1,128 @@
+//! What a node and its driver may do in any order beside the log: snapshots that arrive one after the
+//! other, repairs that come too late.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use bytes::Bytes;
+use raft_core::{
+    Entry, HardState, Incoming, LogBase, LogIndex, LogPosition, Snapshot, Term, Timestamp, Write,
+};
+use raft_wal::sim::{Damage, SimDisk};
+use raft_wal::{Log, Repair, SnapshotStore, WalError};
+use support::{command, members, open};
+use xxhash_rust::xxh3::xxh3_128;
+
+fn snapshot(index: u64, content: &[u8]) -> Snapshot {
+    let base = LogBase {
+        position: LogPosition::new(Term(2), LogIndex(index)),
+        timestamp: Timestamp(index),
+        membership: members(&[1, 2, 3]),
+        membership_index: LogIndex(0),
+    };
+    Snapshot { base, length: content.len() as u64, digest: xxh3_128(content) }
+}
+
+/// All of it comes from another node.
+fn arrives(store: &SnapshotStore, index: u64, content: &'static [u8]) -> Snapshot {
+    let snapshot = snapshot(index, content);
+    let held = store.store(Incoming::Begin(snapshot.clone())).unwrap();
+    if held == Some((snapshot.id(), 0)) {
+        let bytes = Bytes::from_static(content);
+        let chunk = Incoming::Chunk { snapshot: snapshot.id(), offset: 0, bytes };
+        let held = store.store(chunk).unwrap();
+        assert_eq!(held, Some((snapshot.id(), snapshot.length)));
+    }
+    snapshot
+}
+
+fn install(log: &mut Log, snapshot: &Snapshot) -> Result<(), WalError> {
+    let vote = HardState { term: Term(2), voted_for: None };
+    log.append(&[Write::detached_snapshot(Some(vote), snapshot.clone(), Vec::new())])?;
+    log.sync()
+}
+
+/// A leader that has cut another snapshot offers it at once, and the write of the first may still be in
+/// the log's queue.
+#[test]
+fn a_snapshot_that_has_arrived_waits_for_its_write_while_the_next_one_arrives() {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk).unwrap().log;
+    let store = log.snapshots().clone();
+    let first = arrives(&store, 5, b"five");
+    let second = snapshot(9, b"nine");
+    store.store(Incoming::Begin(second.clone())).unwrap();
+    assert!(store.open(first.id()).unwrap().is_some());
+    install(&mut log, &first).unwrap();
+    assert_eq!(arrives(&store, 9, b"nine"), second);
+    // Two wait for their writes, and one of them is not wanted after all.
+    let third = arrives(&store, 12, b"twelve");
+    store.store(Incoming::Abandon(third.id())).unwrap();
+    assert!(store.open(third.id()).unwrap().is_none());
+    install(&mut log, &second).unwrap();
+    assert_eq!(store.held(), [first, second.clone()]);
+    drop(log);
+    disk.crash();
+    assert_eq!(open(&disk).unwrap().restored.snapshot, Some(second));
+    assert!(disk.names().iter().all(|name| !name.starts_with("incomplete-")), "all is tidy");
+}
+
+/// Entries that were never committed may reach further than the snapshot that takes their place.
+#[test]
+fn a_snapshot_takes_the_place_of_a_longer_log() {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk).unwrap().log;
+    let vote = HardState { term: Term(1), voted_for: None };
+    let entries = (1..=9).map(|index| command(index, 1, 9)).collect();
+    log.append(&[Write::detached(Some(vote), None, entries)]).unwrap();
+    log.sync().unwrap();
+    let snapshot = arrives(log.snapshots(), 5, b"five");
+    install(&mut log, &snapshot).unwrap();
+    // So many that the segment with the snapshot is sealed.
+    let behind: Vec<Entry> = (6..=30).map(|index| command(index, 2, 700)).collect();
+    for entry in &behind {
+        log.append(&[Write::detached(None, None, vec![entry.clone()])]).unwrap();
+        log.sync().unwrap();
+    }
+    drop(log);
+    disk.crash();
+    let opened = open(&disk).unwrap();
+    assert_eq!(opened.report.damage, None);
+    assert_eq!(opened.restored.base, snapshot.base);
+    assert_eq!(opened.restored.entries, behind);
+    // The first segment that is needed is damaged: all that is behind the snapshot is wanted.
+    let mut log = opened.log;
+    let first = disk.names().into_iter().find(|name| name.starts_with("segment-")).unwrap();
+    assert!(disk.damage(&first, &Damage::FlipBit { at: 9000, bit: 1 }));
+    let scrubbed = log.next_scrub().unwrap().run(|_| true).unwrap();
+    assert_eq!(log.scrubbed(&scrubbed).unwrap(), Repair::Entries { after: LogIndex(5) });
+    log.rewrite(&behind).unwrap();
+    drop(log);
+    disk.crash();
+    let opened = open(&disk).unwrap();
+    assert_eq!(opened.report.damage, None);
+    assert_eq!(opened.restored.entries, behind);
+}
+
+/// A repair is asked for, and what it is to begin with is compacted, or cut off, before it is done.
+#[test]
+fn a_repair_that_was_overtaken_does_no_harm() {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk).unwrap().log;
+    let vote = HardState { term: Term(1), voted_for: None };
+    let entries: Vec<Entry> = (1..=40).map(|index| command(index, 1, 700)).collect();
+    for entry in &entries {
+        log.append(&[Write::detached(Some(vote), None, vec![entry.clone()])]).unwrap();
+        log.sync().unwrap();
+    }
+    let nothing_left = log.rewrite(&[]);
+    assert!(matches!(nothing_left, Err(WalError::Refused { .. })), "{nothing_left:?}");
+    let of_another_log = log.rewrite(&entries[..30]);
+    assert!(matches!(of_another_log, Err(WalError::Refused { .. })), "{of_another_log:?}");
+    log.append(&[Write::detached(None, None, vec![command(41, 1, 9)])]).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    disk.crash();
+    assert_eq!(open(&disk).unwrap().restored.entries.len(), 41);
+}

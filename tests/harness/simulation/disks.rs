@@ -1,0 +1,273 @@
+//! What disks do, and what goes wrong with them: power cuts in the middle of an operation, errors, want of
+//! room, slowness, rot. And what a driver and an operator do then.
+
+use std::time::Duration;
+
+use raft_core::{Input, NodeId};
+use raft_wal::Repair;
+use raft_wal::sim::{Fault, FaultRule, Operation};
+
+use super::{ELECTION_TIMEOUT, Happening, Simulation};
+use crate::harness::storage::shipping::{Progress, Store};
+
+impl Simulation {
+    fn disk(&mut self, id: NodeId) -> &mut Store {
+        &mut self.cluster.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}")).disk
+    }
+
+    /// The log takes some of what waits for it, and the node gets the receipts when the disk is done.
+    pub(super) fn sync(&mut self, id: NodeId) {
+        let (life, now) = (self.cluster.members[&id].lives, self.cluster.now);
+        if self.busy.get(&id).is_some_and(|&(of, until)| of == life && until > now) {
+            return; // It is called again when it is done.
+        }
+        if !self.receive(id) {
+            let waiting = self.disk(id).waiting();
+            if waiting == 0 {
+                return;
+            }
+            let count = self.random.usize(1..=waiting);
+            self.note(|| format!("{id} syncs {count} of {waiting}"));
+            let progress = self.disk(id).work(count);
+            let Some(progress) = self.cluster.unless_failed(id, progress) else { return };
+            let took = self.disk(id).sim.take_cost();
+            if let Progress::NoSpace = progress {
+                self.report.waits_for_room += 1;
+                self.note(|| format!("{id} waits for room"));
+                let wait = self.up_to(Duration::from_millis(100));
+                return self.later(wait, Happening::Sync(id, life));
+            }
+            if took > Duration::ZERO {
+                self.busy.insert(id, (life, now.after(took)));
+                return self.later(took, Happening::Sync(id, life));
+            }
+            self.receive(id);
+        }
+        self.poll_soon(id);
+        if !self.runs(id) {
+            return;
+        }
+        if self.disk(id).waiting() > 0 {
+            self.sync_later(id);
+        } else if self.random.u8(..4) == 0 {
+            self.later(Duration::from_millis(10), Happening::Mark(id, life));
+        }
+    }
+
+    /// Gives a node the receipts that have come. False if there are none.
+    fn receive(&mut self, id: NodeId) -> bool {
+        let mut some = false;
+        for receipt in self.disk(id).take_receipts() {
+            self.cluster.step(id, Input::Written(receipt));
+            some = true;
+        }
+        some
+    }
+
+    pub(super) fn mark(&mut self, id: NodeId) {
+        // What is left on a full disk is for votes.
+        if self.disk(id).waiting() == 0 {
+            let marked = self.disk(id).mark();
+            self.cluster.unless_failed(id, marked);
+        }
+    }
+
+    /// Some node takes a step of reading again what it wrote long ago, and does what that calls for.
+    pub(super) fn scrub(&mut self) {
+        let ids = self.cluster.ids();
+        let id = ids[self.random.usize(..ids.len())];
+        if self.runs(id) {
+            let repair = self.disk(id).scrub();
+            match self.cluster.unless_failed(id, repair) {
+                None | Some(Repair::None) => {}
+                Some(repair @ Repair::Entries { .. }) => {
+                    self.note(|| format!("{id} is to write a segment again: {repair:?}"));
+                    self.cluster.members.get_mut(&id).expect("it was scrubbed just now").repair =
+                        repair;
+                    self.poll(id);
+                    if self.runs(id) {
+                        self.sync_later(id);
+                    }
+                }
+                Some(Repair::Snapshot) => {
+                    self.note(|| format!("{id} has a damaged snapshot"));
+                    self.without_snapshot.insert(id);
+                }
+            }
+        }
+        // Another one can be cut as soon as something new was applied.
+        for id in self.without_snapshot.clone() {
+            self.cut(id);
+        }
+        let wait = self.up_to(self.options.scrub_interval * 2);
+        self.later(wait, Happening::Scrub);
+    }
+
+    /// A snapshot that the node takes to be there may have turned out damaged.
+    pub(super) fn miss_snapshot(&mut self, id: NodeId) {
+        if let Some(snapshot) = self.runs(id).then(|| self.cluster.node(id).status().snapshot)
+            && let Some(snapshot) = snapshot
+            && !self.disk(id).holds_snapshot(snapshot)
+        {
+            self.without_snapshot.insert(id);
+        }
+    }
+
+    /// Something goes wrong with the disk of some node.
+    pub(super) fn disk_fault(&mut self) {
+        if !self.chaos {
+            return;
+        }
+        let wait = self.up_to(self.options.disk_fault_interval * 2);
+        self.later(wait, Happening::DiskFault);
+        if self.random.u8(..3) == 0 {
+            return self.rot();
+        }
+        let ids = self.cluster.ids();
+        let id = ids[self.random.usize(..ids.len())];
+        if !self.cluster.is_up(id) {
+            return;
+        }
+        let soon = self.random.u64(..20);
+        let error = |on: Operation| FaultRule::new(Fault::Error).on(&[on]).after(soon / 8);
+        let longer = self.up_to(ELECTION_TIMEOUT * 4);
+        let kind = self.random.u8(..8);
+        let sim = self.disk(id).sim.clone();
+        match kind {
+            0 | 1 => sim.inject(Fault::PowerCut, soon),
+            2 => sim.inject(Fault::Error, soon),
+            3 => sim.add_fault(error(Operation::Sync)),
+            4 => sim.add_fault(error(Operation::Write)),
+            5 => sim.add_fault(error(Operation::Read)),
+            6 => {
+                sim.set_capacity(Some(sim.used_bytes() + 512 * soon));
+                self.later(longer, Happening::Room(id));
+            }
+            _ => {
+                let slow = FaultRule::new(Fault::Slow(longer)).on(&[Operation::Sync]);
+                sim.add_fault(slow.times(1 + soon / 8));
+            }
+        }
+        let kinds = ["cut", "cut", "error", "sync error", "write error", "read error", "full"];
+        let kind = kinds.get(usize::from(kind)).unwrap_or(&"slow");
+        self.note(|| format!("{id} is to have a fault of its disk: {kind}, {soon}"));
+    }
+
+    pub(super) fn make_room(&mut self, id: NodeId) {
+        if self.cluster.members.contains_key(&id) {
+            self.note(|| format!("{id} has room again"));
+            self.disk(id).sim.set_capacity(None);
+        }
+    }
+
+    /// Bytes on a disk change. Sooner or later somebody looks.
+    pub(super) fn rot(&mut self) {
+        let Some(victim) = self.who_may_lose_its_disk() else { return };
+        for _ in 0..self.random.u8(1..=2) {
+            if let Some(damage) = self.disk(victim).rot() {
+                self.note(|| format!("the disk of {victim} rots: {damage}"));
+                self.report.disks_damaged += 1;
+            }
+        }
+        let wait = self.up_to(ELECTION_TIMEOUT * 8);
+        let life = self.cluster.members[&victim].lives;
+        self.later(wait, Happening::Crash(victim, life));
+    }
+
+    /// A node dies, half of the time in the middle of something that its disk does.
+    pub(super) fn crash(&mut self, id: NodeId) {
+        if !self.cluster.is_up(id) {
+            return;
+        }
+        self.report.crashes += 1;
+        let waiting = self.disk(id).waiting();
+        if waiting > 0 && self.random.bool() {
+            let (cut, count) = (self.random.u64(..5), self.random.usize(1..=waiting));
+            self.note(|| format!("{id} loses power {cut} operations into the next of {waiting}"));
+            self.disk(id).sim.inject(Fault::PowerCut, cut);
+            let _cut_off = self.disk(id).work(count);
+        }
+        let lost = self.disk(id).waiting();
+        self.report.writes_lost += lost as u64;
+        self.note(|| format!("crash {id}, {lost} writes were not begun"));
+        self.cluster.stop(id);
+        self.after_the_end(id);
+    }
+
+    /// Nodes whose disks failed have ended.
+    pub(super) fn bury_the_failed(&mut self) {
+        for (id, error) in std::mem::take(&mut self.cluster.failed) {
+            assert!(self.chaos, "{id}: {error}");
+            self.report.ended_by_disk += 1;
+            self.note(|| format!("{id} ends: {error}"));
+            self.after_the_end(id);
+        }
+    }
+
+    fn after_the_end(&mut self, id: NodeId) {
+        self.unpolled.remove(&id);
+        self.paused.remove(&id);
+        self.without_snapshot.remove(&id);
+        let wait = self.up_to(ELECTION_TIMEOUT * 4);
+        self.later(wait, Happening::Restart(id));
+    }
+
+    /// Starts a node that does not run. It may fail again in the middle of that.
+    pub(super) fn restart(&mut self, id: NodeId) {
+        if self.cluster.is_up(id) || !self.cluster.members.contains_key(&id) {
+            return;
+        }
+        if self.chaos {
+            self.trouble_a_start(id);
+        }
+        let Err(error) = self.cluster.restart(id) else {
+            let found = self.disk(id).found.clone();
+            self.report.count_start(&found);
+            return self.note(|| format!("restart {id}: {found:?}"));
+        };
+        self.note(|| format!("{id} does not start: {error}"));
+        let hopeless = error.is_safety_refusal() || self.disk(id).is_unreadable();
+        self.cluster.stop(id);
+        if hopeless {
+            self.report.refusals += 1;
+            return self.give_up(id);
+        }
+        assert!(self.chaos, "{id} does not start: {error}");
+        self.report.starts_failed += 1;
+        let wait = self.up_to(ELECTION_TIMEOUT);
+        self.later(wait, Happening::Restart(id));
+    }
+
+    fn trouble_a_start(&mut self, id: NodeId) {
+        let (kind, soon) = (self.random.u8(..40), self.random.u64(..24));
+        let short_io = self.options.short_io;
+        let sim = &self.disk(id).sim;
+        match kind {
+            0 | 1 => sim.inject(Fault::PowerCut, soon),
+            2 => sim.inject(Fault::Error, soon),
+            3 => sim.add_fault(FaultRule::new(Fault::Error).on(Operation::LOOKS).after(soon)),
+            _ => {}
+        }
+        if short_io {
+            let moves = FaultRule::new(Fault::Interrupted).on(&[Operation::Read, Operation::Write]);
+            sim.add_fault(moves.always().one_in(20));
+        }
+    }
+
+    /// No more faults from here on, and those that were found by nobody yet are.
+    pub(super) fn heal_disks(&mut self) {
+        for id in self.cluster.ids() {
+            let disk = self.disk(id);
+            disk.sim.clear_faults();
+            disk.sim.set_capacity(None);
+            if !disk.is_suspect() {
+                continue;
+            }
+            if self.cluster.is_up(id) {
+                self.cluster.stop(id);
+                self.unpolled.remove(&id);
+            }
+            self.restart(id);
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! The shipping log over a simulated disk, driven as `raft_wal::Wal` and a node's driver do it, but one
+//! step at a time: nothing happens on the disk except when the simulation says so.
+//!
+//! Beside it stands a [`Durable`], which is changed when a sync has returned, and which every start is
+//! compared with.
+
+mod found;
+mod rot;
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft_core::{
+    ChunkOrder, Entry, HardState, Incoming, LogBase, LogIndex, Membership, NodeId, Receipt,
+    Restored, Snapshot, SnapshotId, Write,
+};
+use raft_wal::sim::SimDisk;
+use raft_wal::{
+    Log, OpenError, OpenedLog, RecoveryReport, Repair, ScrubJob, SpareJob, WalConfig, WalError,
+};
+
+use super::Storage;
+use super::durable::Durable;
+
+/// A member's log, snapshots and disk.
+pub struct Store {
+    pub sim: SimDisk,
+    config: WalConfig,
+    random: fastrand::Rng,
+    /// There while the node runs.
+    log: Option<Log>,
+    durable: Durable,
+    /// Handed over and not begun.
+    queue: VecDeque<Job>,
+    /// Durable, and the node does not know yet.
+    receipts: VecDeque<Receipt>,
+    /// What was under way when the last life ended: it is on the disk, or it is not.
+    unsure: Option<Unsure>,
+    /// All snapshots that were ever complete here.
+    made: Vec<Snapshot>,
+    /// Something was damaged, and no start has looked at all of it since.
+    suspect: bool,
+    /// Some of it cannot be read.
+    unreadable: bool,
+    /// The end of the log was damaged in a way that may look as if it had never been written.
+    tail_rotten: bool,
+    spare: Option<SpareJob>,
+    scrub: Option<ScrubJob>,
+    /// Power cuts in the middle of an operation, in the lives before.
+    cuts_seen: u64,
+    /// The number of the newest segment when somebody last looked.
+    newest_segment: u64,
+    /// What the last start found.
+    pub found: RecoveryReport,
+    pub tally: Tally,
+}
+
+/// What happened to a store, besides what its disk counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub batches: u64,
+    pub rolls: u64,
+    pub segments_dropped: u64,
+    pub scrubs: u64,
+    /// Scrubs that found damage.
+    pub damage_scrubbed: u64,
+    pub rewritten: u64,
+    /// Orders to write a segment again that had been overtaken.
+    pub rewrites_refused: u64,
+    pub marks: u64,
+}
+
+/// Something to do, in the order in which it was handed over.
+enum Job {
+    Write(Write),
+    Compact(LogBase),
+    Rewrite(Vec<Entry>),
+}
+
+/// Something that was begun and may be on the disk or not.
+enum Unsure {
+    Writes(Vec<Write>),
+    /// What goes before a snapshot, whose write waits for room: the vote, and that the log ends before
+    /// this index.
+    BeforeSnapshot(Option<HardState>, LogIndex),
+    Compaction(LogBase),
+    /// A snapshot with this base and length.
+    Cut(LogBase, u64),
+}
+
+/// How far the log got with what it was given.
+pub enum Progress {
+    /// Some of it is durable.
+    Done,
+    /// All of it has to wait for room on the disk.
+    NoSpace,
+}
+
+impl Store {
+    /// The store of a node that was told of these members, on an empty disk.
+    pub fn empty(id: NodeId, seed: u64, membership: Membership, segment_bytes: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut config = WalConfig::new("simulated", "simulation", id, membership.clone());
+        config.segment_bytes = segment_bytes;
+        config.batch_bytes = [1, 2_000, 1 << 20][random.usize(..3)];
+        Self {
+            sim: SimDisk::new(seed),
+            config,
+            random,
+            log: None,
+            durable: Durable::empty(membership),
+            queue: VecDeque::new(),
+            receipts: VecDeque::new(),
+            unsure: None,
+            made: Vec::new(),
+            suspect: false,
+            unreadable: false,
+            tail_rotten: false,
+            spare: None,
+            scrub: None,
+            cuts_seen: 0,
+            newest_segment: 0,
+            found: RecoveryReport::default(),
+            tally: Tally::default(),
+        }
+    }
+
+    fn log(&mut self) -> &mut Log {
+        self.log.as_mut().expect("a node that runs has its log open")
+    }
+
+    /// How many orders wait for the disk.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Has something been damaged that no start has looked at since?
+    pub fn is_suspect(&self) -> bool {
+        self.suspect
+    }
+
+    /// Is there something that cannot be read?
+    pub fn is_unreadable(&self) -> bool {
+        self.unreadable
+    }
+
+    /// Is this snapshot there, as far as the store knows?
+    pub fn holds_snapshot(&self, id: SnapshotId) -> bool {
+        let held = self.log.as_ref().map(|log| log.snapshots().held());
+        held.is_some_and(|held| held.iter().any(|snapshot| snapshot.id() == id))
+    }
+
+    /// Receipts for what became durable, in order.
+    pub fn take_receipts(&mut self) -> impl Iterator<Item = Receipt> + use<> {
+        std::mem::take(&mut self.receipts).into_iter()
+    }
+
+    /// Does the next thing: up to `writes_max` writes as one batch with one sync, or one other order.
+    pub fn work(&mut self, writes_max: usize) -> Result<Progress, WalError> {
+        let progress = match self.queue.pop_front() {
+            None => Ok(Progress::Done),
+            Some(Job::Write(first)) => {
+                let batch = self.batch(first, writes_max);
+                self.write_when_there_is_room(batch)
+            }
+            Some(Job::Compact(base)) => self.forget_up_to(base),
+            Some(Job::Rewrite(entries)) => self.write_again(&entries),
+        };
+        self.prepare_spare();
+        self.unless_cut_off(progress)
+    }
+
+    /// Writes that are queued together share a sync. A snapshot begins a batch.
+    fn batch(&mut self, first: Write, writes_max: usize) -> Vec<Write> {
+        let mut batch = vec![first];
+        while batch.len() < writes_max {
+            match self.queue.pop_front() {
+                Some(Job::Write(write)) if write.snapshot().is_none() => batch.push(write),
+                other => {
+                    other.into_iter().for_each(|job| self.queue.push_front(job));
+                    break;
+                }
+            }
+        }
+        batch
+    }
+
+    /// On a full disk the writes wait; those before the first that needs room go ahead.
+    fn write_when_there_is_room(&mut self, batch: Vec<Write>) -> Result<Progress, WalError> {
+        let Some(mut batch) = self.write(batch)? else { return Ok(Progress::Done) };
+        let needs_room = |it: &Write| !it.entries().is_empty() || it.snapshot().is_some();
+        let modest = batch.iter().position(needs_room).unwrap_or_default();
+        let rest = batch.split_off(modest);
+        rest.into_iter().rev().for_each(|write| self.queue.push_front(Job::Write(write)));
+        if batch.is_empty() {
+            return Ok(Progress::NoSpace);
+        }
+        match self.write(batch)? {
+            None => Ok(Progress::Done),
+            Some(batch) => {
+                batch.into_iter().rev().for_each(|it| self.queue.push_front(Job::Write(it)));
+                Ok(Progress::NoSpace)
+            }
+        }
+    }
+
+    /// Makes a batch durable; gives it back if there is no room for it.
+    fn write(&mut self, batch: Vec<Write>) -> Result<Option<Vec<Write>>, WalError> {
+        let replaces_log = batch[0].snapshot().is_some();
+        let segments = if replaces_log { self.segments() } else { 0 };
+        let log = self.log();
+        match log.append(&batch).and_then(|()| log.sync()) {
+            Ok(()) => {
+                self.unsure = None;
+                self.tally.batches += 1;
+                for write in batch {
+                    self.made.extend(write.snapshot().cloned());
+                    self.durable.write(&write);
+                    self.receipts.push_back(write.into_receipt());
+                }
+                if replaces_log {
+                    self.note_dropped(segments);
+                }
+                Ok(None)
+            }
+            Err(error) if error.is_no_space() => {
+                if let Some(snapshot) = batch[0].snapshot() {
+                    let vote = batch[0].hard_state();
+                    self.unsure = Some(Unsure::BeforeSnapshot(vote, snapshot.index()));
+                }
+                Ok(Some(batch))
+            }
+            Err(error) => {
+                self.unsure = Some(Unsure::Writes(batch));
+                Err(error)
+            }
+        }
+    }
+
+    fn forget_up_to(&mut self, base: LogBase) -> Result<Progress, WalError> {
+        let segments = self.segments();
+        match self.log().compact(&base) {
+            Ok(()) => {
+                self.durable.compact(base);
+                self.note_dropped(segments);
+                Ok(Progress::Done)
+            }
+            Err(error) => {
+                self.unsure = Some(Unsure::Compaction(base));
+                Err(error)
+            }
+        }
+    }
+
+    /// If it cannot be done, because there is no room or the log has changed meanwhile, the next scrub
+    /// finds the damage again.
+    fn write_again(&mut self, entries: &[Entry]) -> Result<Progress, WalError> {
+        match self.log().rewrite(entries) {
+            Ok(()) => self.tally.rewritten += 1,
+            Err(WalError::Refused { .. }) => self.tally.rewrites_refused += 1,
+            Err(error) if error.is_no_space() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Beside the log: the segment that it will need next.
+    fn prepare_spare(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        match self.spare.take().map(SpareJob::run) {
+            Some(Ok(spare)) => log.offer_spare(spare),
+            Some(Err(_)) => log.spare_failed(),
+            None => self.spare = log.spare_wanted(),
+        }
+    }
+
+    /// Leaves a mark behind the end of the log, which was idle for a while.
+    pub fn mark(&mut self) -> Result<(), WalError> {
+        self.tally.marks += 1;
+        let marked = self.log().mark();
+        self.unless_cut_off(marked)
+    }
+
+    /// Takes one step of a scrub: the order, or what came of it.
+    pub fn scrub(&mut self) -> Result<Repair, WalError> {
+        let Some(job) = self.scrub.take() else {
+            self.scrub = self.log().next_scrub();
+            return Ok(Repair::None);
+        };
+        let Some(scrubbed) = job.run(|_| true) else { return Ok(Repair::None) };
+        self.tally.scrubs += 1;
+        self.tally.damage_scrubbed += u64::from(scrubbed.damage().is_some());
+        let repair = self.log().scrubbed(&scrubbed);
+        self.unless_cut_off(repair)
+    }
+
+    /// A machine without power does nothing more, whatever the last operation said.
+    fn unless_cut_off<T>(&mut self, outcome: Result<T, WalError>) -> Result<T, WalError> {
+        if self.is_cut_off() { outcome.and(Err(WalError::Poisoned)) } else { outcome }
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.sim.stats().operations_cut > self.cuts_seen
+    }
+
+    fn segment_numbers(&self) -> impl Iterator<Item = u64> {
+        let number = |name: String| {
+            name.strip_prefix("segment-").and_then(|rest| rest.split_once('-')?.1.parse().ok())
+        };
+        self.sim.names().into_iter().filter_map(number)
+    }
+
+    fn segments(&self) -> u64 {
+        self.segment_numbers().count() as u64
+    }
+
+    fn note_dropped(&mut self, before: u64) {
+        self.tally.segments_dropped += before.saturating_sub(self.segments());
+    }
+
+    /// Counts the segments that were begun since somebody last looked.
+    pub fn note_rolls(&mut self) {
+        let newest = self.segment_numbers().max().unwrap_or(0);
+        self.tally.rolls += newest.saturating_sub(self.newest_segment);
+        self.newest_segment = newest;
+    }
+}
+
+impl Storage for Store {
+    fn durable(&self) -> &Durable {
+        &self.durable
+    }
+
+    fn pending(&self) -> impl Iterator<Item = &Entry> {
+        let queued = self.queue.iter().filter_map(|job| match job {
+            Job::Write(write) => Some(write),
+            Job::Compact(_) | Job::Rewrite(_) => None,
+        });
+        let unsure = match &self.unsure {
+            Some(Unsure::Writes(writes)) => writes.as_slice(),
+            _ => &[],
+        };
+        queued.chain(unsure).flat_map(Write::entries)
+    }
+
+    fn start(&mut self) -> Result<Restored, OpenError> {
+        let disk = Arc::new(self.sim.for_this_life());
+        let OpenedLog { log, restored, identity: _, report } = match Log::open(disk, &self.config) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.check_refusal(&error);
+                return Err(error);
+            }
+        };
+        self.compare(&restored, &report);
+        self.found = report;
+        self.log = Some(log);
+        self.newest_segment = self.segment_numbers().max().unwrap_or(0);
+        Ok(restored)
+    }
+
+    /// The process ends, or the power fails.
+    fn stop(&mut self) {
+        self.note_rolls();
+        (self.log, self.spare, self.scrub) = (None, None, None);
+        self.queue.clear();
+        self.receipts.clear();
+        // A machine without power has to be switched off; else the cache of the system may survive.
+        let power_fails = self.is_cut_off() || self.random.bool();
+        if power_fails {
+            self.sim.crash()
+        } else {
+            self.sim.restart()
+        }
+        self.cuts_seen = self.sim.stats().operations_cut;
+    }
+
+    fn enqueue(&mut self, write: Write) {
+        self.queue.push_back(Job::Write(write));
+    }
+
+    fn compact(&mut self, base: LogBase) {
+        self.queue.push_back(Job::Compact(base));
+    }
+
+    fn rewrite(&mut self, entries: Vec<Entry>) {
+        self.queue.push_back(Job::Rewrite(entries));
+    }
+
+    fn keep(&mut self, base: LogBase, bytes: &Bytes) -> Result<Snapshot, WalError> {
+        let writer = self.log().snapshots().create(base.clone());
+        let kept = writer.and_then(|mut writer| {
+            writer.write(bytes)?;
+            writer.finish()
+        });
+        match &kept {
+            Ok(snapshot) => {
+                self.durable.keep(snapshot.clone());
+                self.made.push(snapshot.clone());
+            }
+            Err(error) if error.is_no_space() => {}
+            Err(_) => self.unsure = Some(Unsure::Cut(base, bytes.len() as u64)),
+        }
+        self.unless_cut_off(kept)
+    }
+
+    fn read_chunk(&mut self, order: &ChunkOrder) -> Result<Option<Bytes>, WalError> {
+        self.log().snapshots().read_chunk(order)
+    }
+
+    fn store(&mut self, incoming: Incoming) -> Result<Option<(SnapshotId, u64)>, WalError> {
+        let held = self.log().snapshots().store(incoming);
+        self.unless_cut_off(held)
+    }
+
+    fn content(&mut self, snapshot: &Snapshot) -> Result<Vec<u8>, WalError> {
+        let mut bytes = Vec::new();
+        let Some(mut reader) = self.log().snapshots().open(snapshot.id())? else {
+            return Err(WalError::Poisoned); // It was damaged since it arrived.
+        };
+        match reader.read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(source) => Err(WalError::Disk { doing: "read", file: "a snapshot".into(), source }),
+        }
+    }
+}
