@@ -11,7 +11,6 @@ use raft_wal::sim::SimDisk;
 use raft_wal::{Log, OpenError, OpenedLog, Repair, WalConfig};
 
 use super::interpreter::Directory;
-use crate::support::command;
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,7 +129,9 @@ impl Life<'_> {
             let (term, index) = self.last();
             let term = term.max(self.restored.hard_state.term);
             let Some(next) = index.0.checked_add(1) else { return };
-            self.append(None, None, vec![command(next, term.0, 300 * n)]);
+            let payload = Payload::Command(vec![7; 300 * n].into());
+            let entry = Entry { index: LogIndex(next), term, timestamp: Timestamp(next), payload };
+            self.append(None, None, vec![entry]);
         }
     }
 
