@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use harness::cluster::{Cluster, n};
+use harness::storage::memory::Disk;
 use proptest::prelude::*;
 use raft_core::{
     AppendOutcome, Config, Entry, Envelope, GroupId, HardState, Incarnation, Input, Instant,
@@ -217,14 +218,15 @@ proptest! {
     #[test]
     fn leader_finds_where_the_logs_agree(fork in fork()) {
         let (leader, other, follower) = (n(1), n(2), n(3));
-        let mut cluster = Cluster::new(3, |id, life| Config::new(id, id.get() * 1000 + life));
+        let config = |id: NodeId, life| Config::new(id, id.get() * 1000 + life);
+        let mut cluster = Cluster::new(3, config, |_, membership| Disk::empty(membership));
         for id in [leader, other, follower] {
             let log = if id == follower { &fork.follower } else { &fork.leader };
             cluster.crash(id, 0);
-            let disk = &mut cluster.members.get_mut(&id).unwrap().disk;
-            disk.hard_state.term = fork.term;
-            disk.entries.clone_from(log);
-            cluster.restart(id);
+            let durable = &mut cluster.members.get_mut(&id).unwrap().disk.durable;
+            durable.hard_state.term = fork.term;
+            durable.entries.clone_from(log);
+            cluster.restart(id).unwrap();
         }
         cluster.now = cluster.node(leader).deadline();
         cluster.step(leader, Input::Timer);
@@ -251,7 +253,11 @@ proptest! {
 }
 
 /// Delivers what is between these two, the rest is lost; what they say to it.
-fn exchange(cluster: &mut Cluster, network: Vec<Envelope>, pair: [NodeId; 2]) -> Vec<Envelope> {
+fn exchange(
+    cluster: &mut Cluster<Disk>,
+    network: Vec<Envelope>,
+    pair: [NodeId; 2],
+) -> Vec<Envelope> {
     let mut answers = Vec::new();
     for envelope in network {
         let to = envelope.to;
@@ -264,7 +270,7 @@ fn exchange(cluster: &mut Cluster, network: Vec<Envelope>, pair: [NodeId; 2]) ->
 }
 
 /// What a node says until it has nothing more to do, its disk being quick.
-fn act(cluster: &mut Cluster, id: NodeId) -> Vec<Envelope> {
+fn act(cluster: &mut Cluster<Disk>, id: NodeId) -> Vec<Envelope> {
     let mut messages = Vec::new();
     loop {
         let mut effects = cluster.poll(id);
@@ -272,7 +278,7 @@ fn act(cluster: &mut Cluster, id: NodeId) -> Vec<Envelope> {
         if !effects.wrote {
             return messages;
         }
-        cluster.sync(id, usize::MAX, false);
+        while cluster.complete(id, 0) {}
     }
 }
 

@@ -41,9 +41,7 @@ pub(crate) fn scan_all(
             scans.append(&mut second.join().unwrap_or_else(|panic| resume_unwind(panic)));
         }
     });
-    if let Err(error) = unread.files.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
-    }
+    drop(unread.files.into_inner().unwrap_or_else(PoisonError::into_inner)?);
     scans.sort_unstable_by_key(|&(number, _)| number);
     Ok(scans.into_iter().map(|(_, scan)| scan).collect())
 }
