@@ -326,8 +326,8 @@ fn put_crc_around(bytes: &mut [u8]) {
 
 fn scramble(salt: u64, offset: usize, bytes: &mut [u8]) {
     for (n, byte) in bytes.iter_mut().enumerate() {
-        let word = ((offset + n) / 8) as u64;
-        let mut x = salt.wrapping_add(word.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let sector = ((offset + n) / 512) as u64;
+        let mut x = salt.wrapping_add(sector.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         *byte ^= (x ^ (x >> 31)).to_le_bytes()[(offset + n) % 8];
