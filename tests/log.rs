@@ -217,14 +217,14 @@ proptest! {
     #[test]
     fn leader_finds_where_the_logs_agree(fork in fork()) {
         let (leader, other, follower) = (n(1), n(2), n(3));
-        let mut cluster = Cluster::new(3, |id, life| Config::new(id, id.get() * 1000 + life));
+        let mut cluster = Cluster::in_memory(3, |id, life| Config::new(id, id.get() * 1000 + life));
         for id in [leader, other, follower] {
             let log = if id == follower { &fork.follower } else { &fork.leader };
             cluster.crash(id, 0);
-            let disk = &mut cluster.members.get_mut(&id).unwrap().disk;
+            let disk = &mut cluster.members.get_mut(&id).unwrap().disk.durable;
             disk.hard_state.term = fork.term;
             disk.entries.clone_from(log);
-            cluster.restart(id);
+            cluster.restart(id).unwrap();
         }
         cluster.now = cluster.node(leader).deadline();
         cluster.step(leader, Input::Timer);
@@ -272,7 +272,7 @@ fn act(cluster: &mut Cluster, id: NodeId) -> Vec<Envelope> {
         if !effects.wrote {
             return messages;
         }
-        cluster.sync(id, usize::MAX, false);
+        while cluster.complete(id, 0) {}
     }
 }
 
