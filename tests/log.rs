@@ -9,7 +9,6 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use harness::cluster::{Cluster, n};
-use harness::storage::memory::Disk;
 use proptest::prelude::*;
 use raft_core::{
     AppendOutcome, Config, Entry, Envelope, GroupId, HardState, Incarnation, Input, Instant,
@@ -218,14 +217,13 @@ proptest! {
     #[test]
     fn leader_finds_where_the_logs_agree(fork in fork()) {
         let (leader, other, follower) = (n(1), n(2), n(3));
-        let config = |id: NodeId, life| Config::new(id, id.get() * 1000 + life);
-        let mut cluster = Cluster::new(3, config, |_, membership| Disk::empty(membership));
+        let mut cluster = Cluster::in_memory(3, |id, life| Config::new(id, id.get() * 1000 + life));
         for id in [leader, other, follower] {
             let log = if id == follower { &fork.follower } else { &fork.leader };
             cluster.crash(id, 0);
-            let durable = &mut cluster.members.get_mut(&id).unwrap().disk.durable;
-            durable.hard_state.term = fork.term;
-            durable.entries.clone_from(log);
+            let disk = &mut cluster.members.get_mut(&id).unwrap().disk.durable;
+            disk.hard_state.term = fork.term;
+            disk.entries.clone_from(log);
             cluster.restart(id).unwrap();
         }
         cluster.now = cluster.node(leader).deadline();
@@ -253,11 +251,7 @@ proptest! {
 }
 
 /// Delivers what is between these two, the rest is lost; what they say to it.
-fn exchange(
-    cluster: &mut Cluster<Disk>,
-    network: Vec<Envelope>,
-    pair: [NodeId; 2],
-) -> Vec<Envelope> {
+fn exchange(cluster: &mut Cluster, network: Vec<Envelope>, pair: [NodeId; 2]) -> Vec<Envelope> {
     let mut answers = Vec::new();
     for envelope in network {
         let to = envelope.to;
@@ -270,7 +264,7 @@ fn exchange(
 }
 
 /// What a node says until it has nothing more to do, its disk being quick.
-fn act(cluster: &mut Cluster<Disk>, id: NodeId) -> Vec<Envelope> {
+fn act(cluster: &mut Cluster, id: NodeId) -> Vec<Envelope> {
     let mut messages = Vec::new();
     loop {
         let mut effects = cluster.poll(id);

@@ -98,7 +98,7 @@ pub struct Effects {
 }
 
 /// The members, and what watches them.
-pub struct Cluster<D> {
+pub struct Cluster<D = Disk> {
     pub now: Instant,
     pub members: BTreeMap<NodeId, Member<D>>,
     pub checker: Checker,
@@ -402,6 +402,11 @@ impl<D: Storage> Cluster<D> {
 
 /// What only a script does: writes complete one by one, in any order.
 impl Cluster<Disk> {
+    /// As [`Cluster::new`], over hand-made disks.
+    pub fn in_memory(size: u64, config: impl Fn(NodeId, u64) -> Config + 'static) -> Self {
+        Self::new(size, config, |_, membership| Disk::empty(membership))
+    }
+
     /// Stops a node at once. Of the writes that were not synced the first `survivors` reach the disk all
     /// the same, unknown to the node.
     pub fn crash(&mut self, id: NodeId, survivors: usize) {

@@ -11,6 +11,7 @@ mod faults;
 mod operators;
 mod options;
 mod progress;
+mod report;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -21,7 +22,8 @@ use raft_core::{Consistency, Envelope, Input, Instant, LogIndex, NodeId, RoleKin
 
 use super::cluster::{Cluster, Effects};
 use super::storage::shipping::Store;
-pub use options::{Options, Report};
+pub use options::Options;
+pub use report::Report;
 
 #[derive(Clone, Debug)]
 enum Happening {
@@ -139,7 +141,7 @@ impl Simulation {
         self.report.installs = self.cluster.checker.snapshots_installed;
         for id in self.cluster.ids() {
             let disk = self.cluster.destroy(id);
-            self.report.count_disk(disk);
+            self.report.disks.count_disk(disk);
         }
         self.report
     }
@@ -227,13 +229,7 @@ impl Simulation {
             Happening::Room(id) => self.make_room(id),
             Happening::Replace(old, new) => self.replace(old, new),
             Happening::Operator => self.operator(),
-            Happening::Deafen(id) => {
-                let others = self.cluster.ids().into_iter().filter(|&from| from != id);
-                let links: Vec<_> = others.map(|from| (from, id)).collect();
-                if self.chaos {
-                    self.cut_for_a_while(&links);
-                }
-            }
+            Happening::Deafen(id) => self.deafen(id),
             Happening::Sync(id, _)
             | Happening::Poll(id, _)
             | Happening::Applied(id, ..)
@@ -257,14 +253,7 @@ impl Simulation {
                 self.note(|| format!("heal {number}"));
                 self.cut.retain(|(_, _, cut_by)| *cut_by != number);
             }
-            Happening::Resume(id) => {
-                self.note(|| format!("resume {id}"));
-                if self.paused.remove(&id) && self.cluster.is_up(id) && self.random.bool() {
-                    // Someone asks before it notices how late it is.
-                    let _refused = self.cluster.read(id, Consistency::Lease);
-                    self.poll(id);
-                }
-            }
+            Happening::Resume(id) => self.resume(id),
             Happening::Crash(id, life) => {
                 let lives = self.cluster.members.get(&id).is_some_and(|it| it.lives == life);
                 if self.chaos && lives {

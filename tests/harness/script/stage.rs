@@ -14,7 +14,6 @@ use raft_core::{
 };
 
 use super::super::cluster::{Cluster, Effects, n};
-use super::super::storage::memory::Disk;
 use super::{Which, settings, transcript};
 
 /// After so many steps of one command something goes round in circles.
@@ -27,7 +26,7 @@ type Outcome = Result<(), Box<dyn Error>>;
 pub struct Stage {
     /// What happened since the runner last took it.
     pub transcript: String,
-    cluster: Option<Cluster<Disk>>,
+    cluster: Option<Cluster>,
     /// On their way, oldest first.
     network: Vec<Envelope>,
     delayed: Vec<Envelope>,
@@ -47,13 +46,12 @@ impl Stage {
         let settings = settings.to_vec();
         settings::apply(&mut Config::new(n(1), 0), &settings)?;
         *self = Self::default();
-        let config = move |id: NodeId, life| {
+        self.cluster = Some(Cluster::in_memory(size, move |id, life| {
             // Far apart and always the same: a script means the same on every run.
             let mut config = Config::new(id, id.get() * 1000 + life);
             settings::apply(&mut config, &settings).expect("checked above");
             config
-        };
-        self.cluster = Some(Cluster::new(size, config, |_, membership| Disk::empty(membership)));
+        }));
         Ok(())
     }
 
@@ -260,13 +258,13 @@ impl Stage {
         }
     }
 
-    pub fn cluster(&mut self) -> Result<&mut Cluster<Disk>, Box<dyn Error>> {
+    pub fn cluster(&mut self) -> Result<&mut Cluster, Box<dyn Error>> {
         self.cluster.as_mut().ok_or_else(|| "a script begins with `cluster N`".into())
     }
 }
 
 /// When the timer of a node runs out. By a clock that is right that is known to the nanosecond.
-fn deadline(cluster: &Cluster<Disk>, id: NodeId) -> Instant {
+fn deadline(cluster: &Cluster, id: NodeId) -> Instant {
     let is_right = cluster.members[&id].drift_ppm == 0;
     if is_right { cluster.node(id).deadline() } else { cluster.deadline(id) }
 }

@@ -32,7 +32,7 @@ impl Simulation {
             let Some(progress) = self.cluster.unless_failed(id, progress) else { return };
             let took = self.disk(id).sim.take_cost();
             if let Progress::NoSpace = progress {
-                self.report.waits_for_room += 1;
+                self.report.disks.waits_for_room += 1;
                 self.note(|| format!("{id} waits for room"));
                 let wait = self.up_to(Duration::from_millis(100));
                 return self.later(wait, Happening::Sync(id, life));
@@ -166,7 +166,7 @@ impl Simulation {
         for _ in 0..self.random.u8(1..=2) {
             if let Some(damage) = self.disk(victim).rot() {
                 self.note(|| format!("the disk of {victim} rots: {damage}"));
-                self.report.disks_damaged += 1;
+                self.report.disks.disks_damaged += 1;
             }
         }
         let wait = self.up_to(ELECTION_TIMEOUT * 8);
@@ -198,7 +198,7 @@ impl Simulation {
     pub(super) fn bury_the_failed(&mut self) {
         for (id, error) in std::mem::take(&mut self.cluster.failed) {
             assert!(self.chaos, "{id}: {error}");
-            self.report.ended_by_disk += 1;
+            self.report.disks.ended_by_disk += 1;
             self.note(|| format!("{id} ends: {error}"));
             self.after_the_end(id);
         }
@@ -222,18 +222,18 @@ impl Simulation {
         }
         let Err(error) = self.cluster.restart(id) else {
             let found = self.disk(id).found.clone();
-            self.report.count_start(&found);
+            self.report.disks.count_start(&found);
             return self.note(|| format!("restart {id}: {found:?}"));
         };
         self.note(|| format!("{id} does not start: {error}"));
         let hopeless = error.is_safety_refusal() || self.disk(id).is_unreadable();
         self.cluster.stop(id);
         if hopeless {
-            self.report.refusals += 1;
+            self.report.disks.refusals += 1;
             return self.give_up(id);
         }
         assert!(self.chaos, "{id} does not start: {error}");
-        self.report.starts_failed += 1;
+        self.report.disks.starts_failed += 1;
         let wait = self.up_to(ELECTION_TIMEOUT);
         self.later(wait, Happening::Restart(id));
     }

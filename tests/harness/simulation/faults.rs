@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use raft_core::NodeId;
+use raft_core::{Consistency, NodeId};
 
 use super::{ELECTION_TIMEOUT, Happening, Simulation};
 
@@ -55,6 +55,24 @@ impl Simulation {
         self.paused.insert(id);
         let wait = self.up_to(ELECTION_TIMEOUT * 4);
         self.later(wait, Happening::Resume(id));
+    }
+
+    pub(super) fn resume(&mut self, id: NodeId) {
+        self.note(|| format!("resume {id}"));
+        if self.paused.remove(&id) && self.cluster.is_up(id) && self.random.bool() {
+            // Someone asks before it notices how late it is.
+            let _refused = self.cluster.read(id, Consistency::Lease);
+            self.poll(id);
+        }
+    }
+
+    /// A node hears nobody for a while.
+    pub(super) fn deafen(&mut self, id: NodeId) {
+        let others = self.cluster.ids().into_iter().filter(|&from| from != id);
+        let links: Vec<_> = others.map(|from| (from, id)).collect();
+        if self.chaos {
+            self.cut_for_a_while(&links);
+        }
     }
 
     /// Cuts the cluster in two, isolates one node (often the leader), or cuts single directed links.

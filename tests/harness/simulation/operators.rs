@@ -73,7 +73,7 @@ impl Simulation {
     /// A node is gone for good, and its disk with it.
     pub(super) fn lose(&mut self, id: NodeId) {
         let disk = self.cluster.destroy(id);
-        self.report.count_disk(disk);
+        self.report.disks.count_disk(disk);
         self.paused.remove(&id);
         self.unpolled.remove(&id);
         self.without_snapshot.remove(&id);
@@ -185,7 +185,7 @@ impl Simulation {
         }
         let Some(victim) = self.who_may_lose_its_disk() else { return };
         self.note(|| format!("{victim} is lost with its disk"));
-        self.report.disks_lost += 1;
+        self.report.disks.disks_lost += 1;
         if self.cluster.is_up(victim) {
             self.cluster.stop(victim);
         }

@@ -95,7 +95,7 @@ impl Simulation {
         };
         let mut ids = self.cluster.ids();
         let mut good: BTreeSet<NodeId> = ids.iter().copied().collect();
-        if !enough(&good) || self.something_is_gone() {
+        if !enough(&good) || self.something_is_gone(&open) {
             return None;
         }
         // Where a disk has lost something, what it had may be on few others: all are needed.
@@ -112,11 +112,21 @@ impl Simulation {
         Some(good)
     }
 
-    /// Has a disk lost entries that no other disk has? Its node cannot tell that nobody relied on them,
-    /// and votes for nobody who lacks them: if its vote is needed, that is the end.
-    fn something_is_gone(&self) -> bool {
-        let disks = || self.cluster.members.values().map(|member| member.disk.durable());
-        disks().any(|disk| disk.last() < disk.lost && disks().all(|it| it.last() < disk.lost))
+    /// Has a disk lost entries that no other voter's disk has? Its node cannot tell that nobody relied on
+    /// them, and votes for nobody who lacks them: if its vote is needed, that is the end.
+    fn something_is_gone(&self, open: &[Membership]) -> bool {
+        let disk = |id: NodeId| self.cluster.members.get(&id).map(|member| member.disk.durable());
+        let has = |id: NodeId, lost| disk(id).is_some_and(|it| it.last() >= lost);
+        let voters = |membership: &Membership| {
+            [membership.voters(), membership.outgoing()].concat().into_iter()
+        };
+        open.iter().any(|membership| {
+            let votes = |id: NodeId| {
+                let lost = disk(id).map(|it| it.lost);
+                lost.is_some_and(|lost| has(id, lost) || voters(membership).any(|it| has(it, lost)))
+            };
+            !membership.is_quorum(votes)
+        })
     }
 
     fn leading_membership(&self) -> Option<Membership> {

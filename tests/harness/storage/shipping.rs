@@ -370,9 +370,9 @@ impl Storage for Store {
         // A machine without power has to be switched off; else the cache of the system may survive.
         let power_fails = self.is_cut_off() || self.random.bool();
         if power_fails {
-            self.sim.crash()
+            self.sim.crash();
         } else {
-            self.sim.restart()
+            self.sim.restart();
         }
         self.cuts_seen = self.sim.stats().operations_cut;
     }
