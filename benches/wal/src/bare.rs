@@ -93,8 +93,7 @@ impl Bare {
 
 fn prepare(path: &Path) -> File {
     let file = File::create_new(path).expect("no such file yet");
-    // In pieces as raft-wal does it: the system keeps a large write in large pieces of its cache, and takes
-    // longer to find in them what has to be synced.
+    // In pieces as raft-wal does it: after larger writes each later sync takes more processor time.
     let zeros = vec![0; 64 << 10];
     for offset in (0..FILE_BYTES).step_by(zeros.len()) {
         file.write_all_at(&zeros, offset).expect("there is room");
