@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread::{self, JoinHandle};
 
 use tempfile::TempDir;
@@ -30,6 +31,8 @@ pub struct Bare {
     file: File,
     files: u64,
     next: Option<JoinHandle<File>>,
+    /// Held by the thread that prepares, while it does.
+    busy: Arc<Mutex<()>>,
     /// Where the next batch goes.
     end: u64,
     batch: Vec<u8>,
@@ -42,13 +45,30 @@ impl Bare {
         let file = prepare(&directory.path().join("file-0"));
         let mut batch = vec![0; batch_bytes];
         fastrand::Rng::with_seed(2).fill(&mut batch);
-        Self { directory, preparing, file, files: 1, next: None, end: 0, batch }
+        Self {
+            directory,
+            preparing,
+            file,
+            files: 1,
+            next: None,
+            busy: Arc::default(),
+            end: 0,
+            batch,
+        }
     }
 
     fn prepare_next(&mut self) -> JoinHandle<File> {
         let path = self.directory.path().join(format!("file-{}", self.files));
         self.files += 1;
-        thread::spawn(move || prepare(&path))
+        let (busy, started) = (Arc::clone(&self.busy), Arc::new(Barrier::new(2)));
+        let starting = Arc::clone(&started);
+        let thread = thread::spawn(move || {
+            let _held = busy.lock();
+            starting.wait();
+            prepare(&path)
+        });
+        started.wait();
+        thread
     }
 
     fn go_over(&mut self) {
@@ -73,7 +93,11 @@ impl Bare {
 
 fn prepare(path: &Path) -> File {
     let file = File::create_new(path).expect("no such file yet");
-    file.write_all_at(&vec![0; FILE_BYTES as usize], 0).expect("there is room");
+    // In pieces as raft-wal does it: after larger writes each later sync takes more processor time.
+    let zeros = vec![0; 64 << 10];
+    for offset in (0..FILE_BYTES).step_by(zeros.len()) {
+        file.write_all_at(&zeros, offset).expect("there is room");
+    }
     file.sync_all().expect("the disk works");
     file
 }
@@ -85,6 +109,7 @@ impl Side for Bare {
             self.go_over();
         }
         let syncs = Cell::new(0);
+        let busy = Arc::clone(&self.busy);
         measure(
             0..batches,
             || syncs.get(),
@@ -92,6 +117,7 @@ impl Side for Bare {
                 self.append();
                 syncs.set(syncs.get() + 1);
             },
+            || drop(busy.lock()),
         )
     }
 }

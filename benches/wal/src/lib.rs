@@ -40,11 +40,14 @@ pub struct Cost {
     pub syncs: u64,
 }
 
-/// Measures work that consists of steps. `syncs` counts those of the process so far.
+/// Measures work that consists of steps. `syncs` counts those of the process so far. `settle` waits for
+/// what is still going on beside it when the clock on the wall has stopped: that is not to fall on the
+/// next side, and its processor time and its bytes count here.
 pub fn measure<T>(
     steps: impl IntoIterator<Item = T>,
     syncs: impl Fn() -> u64,
     mut act: impl FnMut(T),
+    settle: impl FnOnce(),
 ) -> Cost {
     let mut cost = Cost::default();
     let steps = steps.into_iter();
@@ -57,6 +60,7 @@ pub fn measure<T>(
         cost.latencies.push(started.elapsed());
     }
     cost.wall = wall.elapsed();
+    settle();
     cost.processor = processor_time() - processor;
     cost.written_bytes = written_bytes() - written_before;
     cost.syncs = syncs() - syncs_before;

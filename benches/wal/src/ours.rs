@@ -90,6 +90,7 @@ impl Side for Synchronous {
                 self.log.append(batch).expect("the disk works");
                 self.log.sync().expect("the disk works");
             },
+            || {},
         )
     }
 }
@@ -148,7 +149,7 @@ impl Side for Threaded {
             Handover::Together => self.entries.one_write(records),
         };
         let batches: Vec<_> = (0..batches).map(batch).collect();
-        let cost = measure(
+        measure(
             batches,
             || self.syncs.count(),
             |batch| {
@@ -156,9 +157,8 @@ impl Side for Threaded {
                 batch.into_iter().for_each(|write| self.wal.submit(write));
                 self.done.recv().expect("the writer lives");
             },
-        );
-        // Its mark, and the segment that it may be preparing, are not to fall on the next side.
-        sleep(Duration::from_millis(30));
-        cost
+            // For its mark, and for the segment that it may be preparing.
+            || sleep(Duration::from_millis(60)),
+        )
     }
 }

@@ -87,6 +87,7 @@ fn append(bytes: usize, records: usize) -> f64 {
                 log.append(batch).expect("it takes everything");
                 log.sync().expect("it takes everything");
             },
+            || {},
         );
         nanos(cost.processor) / (batches.len() * records) as f64
     });
