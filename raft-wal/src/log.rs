@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use raft_core::{Entry, GroupId, HardState, LogBase, LogIndex, Payload, Restored, Write};
 
-use crate::config::WalConfig;
+use crate::config::{SEGMENT_BYTES_MAX, WalConfig};
 use crate::disk::{Disk, NamedFile, random, remove, sync_directory};
 use crate::error::{DiskError, OpenError, WalError};
 use crate::format::batch::{Encoder, Frame, Outcome, batch_bytes};
@@ -311,11 +311,14 @@ impl Log {
     ///
     /// # Errors
     /// As [`Log::append`]; but [`WalError::Refused`] does no harm here: the entries are not those (any
-    /// more), or the snapshot that they stand on is not there. The next scrub finds the damage again.
+    /// more), they take more than [`SEGMENT_BYTES_MAX`], or the snapshot that they stand on is not there. The next scrub finds the damage again.
     pub fn rewrite(&mut self, entries: &[Entry]) -> Result<(), WalError> {
         let refused = |reason: &str| Err(WalError::Refused { reason: reason.to_owned() });
         if self.poisoned {
             return Err(WalError::Poisoned);
+        }
+        if entries.iter().map(entry_bytes).sum::<u64>() > SEGMENT_BYTES_MAX {
+            return refused("more than a segment can be made to hold");
         }
         let Some((place, tail)) = self.plan_rewriting(entries) else {
             return refused("entries that are not those of this log");

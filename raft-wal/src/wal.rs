@@ -1,7 +1,7 @@
 //! The log on a thread of its own: writes go in without waiting, receipts come back in order.
 
 use std::collections::VecDeque;
-use std::hint::spin_loop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -195,7 +195,12 @@ impl Wal {
         };
         let name = format!("wal-{}", config.node);
         let thread = thread::Builder::new().name(name).spawn(move || {
-            let outcome = writer.run();
+            // A panic is a bug; whoever waits must learn of it all the same.
+            let outcome = catch_unwind(AssertUnwindSafe(|| writer.run()));
+            let outcome = outcome.unwrap_or_else(|_| {
+                writer.fail(WalError::WriterPanicked);
+                Err(Failed)
+            });
             writer.helpers.stop();
             match outcome {
                 Ok(()) => writer.log.close(),
@@ -360,23 +365,6 @@ impl Shared {
         queue.asleep = false;
         queue
     }
-
-    /// Lets whoever is just submitting writes one after the other get to the end, as long as no
-    /// [`BURST_GAP`] is between them: a burst that is cut in two takes two syncs.
-    fn let_burst_arrive(&self) {
-        let started = Instant::now();
-        let (mut last, mut changed) = (self.backlog.load(Ordering::Relaxed), started);
-        loop {
-            spin_loop();
-            let (backlog, now) = (self.backlog.load(Ordering::Relaxed), Instant::now());
-            if backlog != last {
-                (last, changed) = (backlog, now);
-            }
-            if now - changed >= BURST_GAP || now - started >= BURST_MAX {
-                return;
-            }
-        }
-    }
 }
 
 /// The data behind these locks are whole after every statement, so a panic elsewhere changes
@@ -446,15 +434,20 @@ impl<F: FnMut(Completion)> Writer<F> {
                 Work::End => return Ok(()),
             };
             if let Err(error) = done.and_then(|()| self.do_chores()) {
-                let mut queue = self.shared.queue();
-                queue.failed = true;
-                queue.jobs = VecDeque::new();
-                drop(queue);
-                tracing::error!(%error, "the log failed");
-                (self.on_completion)(Completion::Failed(error));
+                self.fail(error);
                 return Err(Failed);
             }
         }
+    }
+
+    /// Nothing more will be durable.
+    fn fail(&mut self, error: WalError) {
+        let mut queue = self.shared.queue();
+        queue.failed = true;
+        queue.jobs = VecDeque::new();
+        drop(queue);
+        tracing::error!(%error, "the log failed");
+        (self.on_completion)(Completion::Failed(error));
     }
 
     /// Waits for something to do. Writes that are queued are taken together: they share the next
@@ -463,13 +456,7 @@ impl<F: FnMut(Completion)> Writer<F> {
         let timeout = self.timers.next().map(|at| at.saturating_duration_since(Instant::now()));
         let ready =
             |queue: &Queue| queue.closed || !queue.jobs.is_empty() || !queue.findings.is_empty();
-        let queue = self.shared.wait(timeout, ready);
-        let writes = matches!(queue.jobs.front(), Some(Job::Write(_)));
-        drop(queue);
-        if writes {
-            self.shared.let_burst_arrive();
-        }
-        let mut queue = self.shared.queue();
+        let mut queue = self.shared.wait(timeout, ready);
         let (mut batch, mut bytes, mut records) = (Vec::new(), 0, 0);
         while let Some(Job::Write(write)) = queue.jobs.front() {
             bytes += Log::write_bytes(write);
@@ -683,12 +670,6 @@ impl<F: FnMut(Completion)> Writer<F> {
 
 /// A batch that takes longer than this is worth a warning.
 const SLOW_SYNC: Duration = Duration::from_secs(1);
-
-/// Nothing was submitted for so long: nobody is in the middle of a burst. A hundredth of a sync.
-const BURST_GAP: Duration = Duration::from_micros(1);
-
-/// A burst is waited for no longer than this, whatever comes.
-const BURST_MAX: Duration = Duration::from_micros(100);
 
 /// How often a full disk is asked for room.
 const SPACE_RETRY: Duration = Duration::from_millis(500);

@@ -313,7 +313,7 @@ fn a_snapshot_arrives_in_pieces_and_only_whole() {
     assert!(read == content, "complete, and readable before it is installed");
     log.append(&[install(&snapshot)]).unwrap();
     log.sync().unwrap();
-    assert_eq!(store.held(), [snapshot.clone()]);
+    assert_eq!(store.held(), std::slice::from_ref(&snapshot));
     assert_eq!(temporary(&disk), 0);
     // What is there already is not there twice.
     log.append(&[Write::detached(None, None, vec![command(21, 2, 10)])]).unwrap();

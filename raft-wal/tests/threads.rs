@@ -4,15 +4,18 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::{self, BufRead, BufReader, Write as _};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use raft_core::Write;
 use raft_wal::sim::{Damage, Fault, SimDisk};
-use raft_wal::{Completion, OpenError, OpenErrorKind, Opened, Repair, Wal, WalConfig, WalError};
+use raft_wal::{
+    Completion, Disk, DiskFile, OpenError, OpenErrorKind, Opened, Repair, Wal, WalConfig, WalError,
+};
 use support::{Random, Twin, command, config, twin_of};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -264,4 +267,89 @@ fn a_killed_process_loses_nothing_and_its_lock() {
     let entries = opened.restored.entries.len() as u64;
     assert!(entries >= acknowledged, "{entries} of {acknowledged} acknowledged");
     assert!(entries <= acknowledged + 1);
+}
+
+/// A disk whose writes panic once it is told to.
+struct PanickingDisk {
+    disk: SimDisk,
+    panics: Arc<AtomicBool>,
+}
+
+struct PanickingFile {
+    file: Box<dyn DiskFile>,
+    panics: Arc<AtomicBool>,
+}
+
+impl PanickingDisk {
+    fn file(&self, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+        Box::new(PanickingFile { file, panics: Arc::clone(&self.panics) })
+    }
+}
+
+impl Disk for PanickingDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.file(self.disk.create(name)?))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.file(self.disk.open(name)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.disk.sync_directory()
+    }
+
+    fn random(&self) -> io::Result<u64> {
+        self.disk.random()
+    }
+}
+
+impl DiskFile for PanickingFile {
+    fn bytes(&self) -> io::Result<u64> {
+        self.file.bytes()
+    }
+
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(into, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        assert!(!self.panics.load(Ordering::Relaxed), "a bug, for the test");
+        self.file.write_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+#[test]
+fn a_bug_in_the_writer_is_told_and_nothing_is_queued_for_ever() {
+    let panics = Arc::new(AtomicBool::new(false));
+    let disk = PanickingDisk { disk: SimDisk::new(1), panics: Arc::clone(&panics) };
+    let (done, completions) = channel();
+    let tell = move |completion| drop(done.send(completion));
+    let Opened { wal, .. } = Wal::open_on(Arc::new(disk), config(), tell).unwrap();
+    let next = || completions.recv_timeout(PATIENCE).unwrap();
+    wal.submit(append(1));
+    assert!(matches!(next(), Completion::Durable(_)));
+    panics.store(true, Ordering::Relaxed);
+    wal.submit(append(2));
+    assert!(matches!(next(), Completion::Failed(WalError::WriterPanicked)));
+    let backlog = wal.backlog_bytes();
+    wal.submit(append(3));
+    assert_eq!(wal.backlog_bytes(), backlog);
+    assert!(matches!(wal.close(), Err(WalError::Poisoned)));
 }

@@ -146,6 +146,9 @@ impl Scan {
         directory: u128,
     ) -> Result<Self, OpenError> {
         let length = NamedFile::read_into(content, disk, &file.name, SEGMENT_FILE_BYTES_MAX)?;
+        if length > SEGMENT_FILE_BYTES_MAX {
+            return Ok(Self::unreadable(file, length, "it is longer than any segment"));
+        }
         let decoded = SegmentHeader::decode(content);
         let (header, intact) = match decoded {
             Ok(decoded) => decoded,

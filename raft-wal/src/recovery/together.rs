@@ -41,7 +41,8 @@ pub(crate) fn scan_all(
             scans.append(&mut second.join().unwrap_or_else(|panic| resume_unwind(panic)));
         }
     });
-    drop(unread.files.into_inner().unwrap_or_else(PoisonError::into_inner)?);
+    let left = unread.files.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+    debug_assert_eq!(left.len(), 0, "the threads end when nothing is left");
     scans.sort_unstable_by_key(|&(number, _)| number);
     Ok(scans.into_iter().map(|(_, scan)| scan).collect())
 }
