@@ -55,19 +55,16 @@ impl RaftEngine {
         Self { engine, commands, last: 0, _directory: directory }
     }
 
-    fn next(&mut self) -> eraftpb::Entry {
-        let mut entry = eraftpb::Entry::default();
-        entry.data = self.commands[self.last as usize % self.commands.len()].clone();
+    fn next_entry(&mut self) -> eraftpb::Entry {
+        let data = self.commands[self.last as usize % self.commands.len()].clone();
         self.last += 1;
-        entry.index = self.last;
-        entry.term = 1;
-        entry
+        eraftpb::Entry { data, index: self.last, term: 1, ..eraftpb::Entry::default() }
     }
 }
 
 impl Side for RaftEngine {
     fn run(&mut self, batches: usize, records: usize) -> Cost {
-        let batch = |_| (0..records).map(|_| self.next()).collect();
+        let batch = |_| (0..records).map(|_| self.next_entry()).collect();
         let batches: Vec<Vec<eraftpb::Entry>> = (0..batches).map(batch).collect();
         // It is used again, as its documentation has it.
         let mut log_batch = LogBatch::default();

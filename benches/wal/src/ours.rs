@@ -35,7 +35,7 @@ impl Entries {
     }
 
     /// The next one.
-    pub fn next(&mut self) -> Entry {
+    pub fn next_entry(&mut self) -> Entry {
         let command = self.commands[self.last as usize % self.commands.len()].clone();
         self.last += 1;
         Entry {
@@ -48,12 +48,12 @@ impl Entries {
 
     /// As many writes of one entry each.
     pub fn writes(&mut self, count: usize) -> Vec<Write> {
-        (0..count).map(|_| Write::detached(None, None, vec![self.next()])).collect()
+        (0..count).map(|_| Write::detached(None, None, vec![self.next_entry()])).collect()
     }
 
     /// One write of as many entries: what a node hands out.
     pub fn one_write(&mut self, count: usize) -> Vec<Write> {
-        vec![Write::detached(None, None, (0..count).map(|_| self.next()).collect())]
+        vec![Write::detached(None, None, (0..count).map(|_| self.next_entry()).collect())]
     }
 }
 
