@@ -566,7 +566,9 @@ impl Log {
             (0, header)
         } else {
             let place = place.ok_or_else(refused)?;
-            (place, self.sealed[place].header.clone())
+            // What was lost since that segment began is not to be forgotten with those behind it.
+            let repairs = self.state.repairs();
+            (place, SegmentHeader { repairs, ..self.sealed[place].header.clone() })
         };
         header.id = self.segment.id + 1;
         let group = self.state.group();
