@@ -37,6 +37,14 @@ fn arrives(store: &SnapshotStore, index: u64, content: &'static [u8]) -> Snapsho
     snapshot
 }
 
+/// Each with a sync of its own.
+fn append(log: &mut Log, vote: Option<HardState>, entries: &[Entry]) {
+    for entry in entries {
+        log.append(&[Write::detached(vote, None, vec![entry.clone()])]).unwrap();
+        log.sync().unwrap();
+    }
+}
+
 fn install(log: &mut Log, snapshot: &Snapshot) -> Result<(), WalError> {
     let vote = HardState { term: Term(2), voted_for: None };
     log.append(&[Write::detached_snapshot(Some(vote), snapshot.clone(), Vec::new())])?;
@@ -81,10 +89,7 @@ fn a_snapshot_takes_the_place_of_a_longer_log() {
     install(&mut log, &snapshot).unwrap();
     // So many that the segment with the snapshot is sealed.
     let behind: Vec<Entry> = (6..=30).map(|index| command(index, 2, 700)).collect();
-    for entry in &behind {
-        log.append(&[Write::detached(None, None, vec![entry.clone()])]).unwrap();
-        log.sync().unwrap();
-    }
+    append(&mut log, None, &behind);
     drop(log);
     disk.crash();
     let opened = open(&disk).unwrap();
@@ -105,6 +110,41 @@ fn a_snapshot_takes_the_place_of_a_longer_log() {
     assert_eq!(opened.restored.entries, behind);
 }
 
+/// What was lost once is known for ever, also behind a segment that was written before it was lost, and
+/// has to be written again.
+#[test]
+fn a_segment_written_again_does_not_forget_what_was_lost() {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk).unwrap().log;
+    let vote = HardState { term: Term(1), voted_for: None };
+    let entries: Vec<Entry> = (1..=40).map(|index| command(index, 1, 700)).collect();
+    append(&mut log, Some(vote), &entries);
+    drop(log);
+    disk.crash();
+    let segments = disk.names().into_iter().filter(|name| name.starts_with("segment-"));
+    let segments: Vec<String> = segments.collect();
+    assert!(disk.damage(&segments[3], &Damage::FlipBit { at: 9000, bit: 1 }));
+    let opened = open(&disk).unwrap();
+    let (lost, incarnation) = (opened.restored.lost, opened.restored.incarnation);
+    assert_eq!((lost, incarnation.0), (entries[39].position(), 1));
+    let (mut log, kept) = (opened.log, opened.restored.entries.len());
+    append(&mut log, None, &entries[kept..]);
+    assert!(disk.damage(&segments[1], &Damage::FlipBit { at: 9000, bit: 1 }));
+    let mut scrub = || {
+        let scrubbed = log.next_scrub().unwrap().run(|_| true).unwrap();
+        log.scrubbed(&scrubbed).unwrap()
+    };
+    assert_eq!(scrub(), Repair::None);
+    let Repair::Entries { after } = scrub() else { panic!("damage that nobody sees") };
+    assert!(after > LogIndex(0));
+    log.rewrite(&entries[after.0 as usize..]).unwrap();
+    drop(log);
+    disk.crash();
+    let restored = open(&disk).unwrap().restored;
+    assert_eq!((restored.lost, restored.incarnation), (lost, incarnation));
+    assert_eq!(restored.entries, entries);
+}
+
 /// A repair is asked for, and what it is to begin with is compacted, or cut off, before it is done.
 #[test]
 fn a_repair_that_was_overtaken_does_no_harm() {
@@ -112,10 +152,7 @@ fn a_repair_that_was_overtaken_does_no_harm() {
     let mut log = open(&disk).unwrap().log;
     let vote = HardState { term: Term(1), voted_for: None };
     let entries: Vec<Entry> = (1..=40).map(|index| command(index, 1, 700)).collect();
-    for entry in &entries {
-        log.append(&[Write::detached(Some(vote), None, vec![entry.clone()])]).unwrap();
-        log.sync().unwrap();
-    }
+    append(&mut log, Some(vote), &entries);
     let nothing_left = log.rewrite(&[]);
     assert!(matches!(nothing_left, Err(WalError::Refused { .. })), "{nothing_left:?}");
     let of_another_log = log.rewrite(&entries[..30]);

@@ -28,6 +28,11 @@ impl Simulation {
             }
             let count = self.random.usize(1..=waiting);
             self.note(|| format!("{id} syncs {count} of {waiting}"));
+            if self.chaos && self.disk(id).installs_next() && self.random.u8(..4) == 0 {
+                // So many things happen then that the moments between them are worth more tries.
+                let cut = self.random.u64(..16);
+                self.disk(id).sim.inject(Fault::PowerCut, cut);
+            }
             let progress = self.disk(id).work(count);
             let Some(progress) = self.cluster.unless_failed(id, progress) else { return };
             let took = self.disk(id).sim.take_cost();

@@ -136,6 +136,11 @@ impl Store {
         self.queue.len()
     }
 
+    /// Is a snapshot next that takes the place of the log?
+    pub fn installs_next(&self) -> bool {
+        matches!(self.queue.front(), Some(Job::Write(write)) if write.snapshot().is_some())
+    }
+
     /// Has something been damaged that no start has looked at since?
     pub fn is_suspect(&self) -> bool {
         self.suspect
