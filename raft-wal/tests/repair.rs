@@ -7,7 +7,7 @@ mod support;
 use raft_core::{Entry, HardState, Incarnation, LogIndex, LogPosition, Term, Write};
 use raft_wal::sim::{Damage, SimDisk};
 use raft_wal::{Log, OpenedLog, Repair, Scrubbed, WalError};
-use support::{command, node, open, twin_of};
+use support::{command, node, open};
 
 /// Both copies of the header of a segment.
 const HEADERS: u64 = 2 * 4096;
