@@ -266,6 +266,7 @@ impl Findings<'_> {
         self.report.torn_bytes = self.scans.iter().map(|scan| scan.torn_bytes).sum();
         let run = self.runs.last().cloned().unwrap_or_default();
         let end = self.end_of_log()?;
+        self.compare_terms(end.hard_state)?;
         let whole = self.scans.last().is_some_and(|scan| scan.fault.is_none());
         if let Some(Some(replay)) = self.replays.last().filter(|_| whole) {
             match self.covering(replay) {
@@ -305,6 +306,22 @@ impl Findings<'_> {
                 Ok(last.outcome())
             }
         }
+    }
+
+    /// A snapshot is of what was durable, so it has no later term than the vote. If it has, an older
+    /// log was put in place of the one that it belongs to.
+    fn compare_terms(&self, vote: HardState) -> Result<(), OpenError> {
+        let later = |snapshot: &&Snapshot| snapshot.base.position.term > vote.term;
+        let (Some(scan), Some(snapshot)) = (self.scans.last(), self.snapshots.iter().find(later))
+        else {
+            return Ok(());
+        };
+        let (snapshot, vote) = (snapshot.base.position.term, vote.term);
+        let what = format!(
+            "its last vote is of term {vote}, and there is a snapshot of term {snapshot}: a later \
+             vote is lost"
+        );
+        Err(OpenError::corrupt(&scan.file.name, 0, what))
     }
 
     /// What makes a log that reaches to its end complete?
