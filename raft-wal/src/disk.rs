@@ -150,8 +150,12 @@ pub(crate) fn sync_directory(disk: &dyn Disk) -> Result<(), DiskError> {
     disk.sync_directory().map_err(DiskError::of("sync", "the directory"))
 }
 
+/// Removes a file. One that is gone already is what was wanted.
 pub(crate) fn remove(disk: &dyn Disk, name: &str) -> Result<(), DiskError> {
-    disk.remove(name).map_err(DiskError::of("remove", name))
+    match disk.remove(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done.map_err(DiskError::of("remove", name)),
+    }
 }
 
 pub(crate) fn random(disk: &dyn Disk) -> Result<u64, DiskError> {

@@ -4,9 +4,13 @@
 
 mod support;
 
-use raft_core::{Entry, HardState, Incarnation, LogIndex, LogPosition, Term, Write};
+use std::sync::Arc;
+
+use raft_core::{
+    Entry, HardState, Incarnation, LogBase, LogIndex, LogPosition, Term, Timestamp, Write,
+};
 use raft_wal::sim::{Damage, SimDisk};
-use raft_wal::{Log, OpenedLog, Repair, Scrubbed, WalError};
+use raft_wal::{Log, OpenedLog, Repair, Scrubbed, WalConfig, WalError};
 use support::{command, node, open};
 
 /// Both copies of the header of a segment.
@@ -118,4 +122,229 @@ fn entries_that_come_too_late_are_refused_without_harm() {
     let damage = report.damage.unwrap().to_string();
     assert!(damage.contains(&damaged), "{damage}");
     assert_eq!(restored.lost, LogPosition::new(Term(3), LogIndex(3)));
+}
+
+/// It raises its number again, and remembers the farther of the two losses.
+#[test]
+fn a_second_loss_is_added_to_the_first() {
+    let (disk, log, lost) = limping();
+    log.close().unwrap();
+    let damaged = segments(&disk)[3].clone();
+    assert!(disk.damage(&damaged, &Damage::FlipBit { at: HEADERS + 100, bit: 1 }));
+    for lives in [2, 2] {
+        let OpenedLog { restored, report, .. } = reopen(&disk);
+        assert_eq!((restored.lost, restored.incarnation), (lost, Incarnation(lives)));
+        assert!(restored.entries.len() < 29, "{report:?}");
+    }
+    let OpenedLog { mut log, restored, .. } = reopen(&disk);
+    for index in restored.entries.len() as u64 + 1..=40 {
+        append(&mut log, index);
+    }
+    log.close().unwrap();
+    let last = segments(&disk).pop().unwrap();
+    assert!(disk.damage(&last, &Damage::FlipBit { at: 8, bit: 1 }), "one copy of two");
+    assert!(!reopen(&disk).report.limping);
+    let second = segments(&disk)[1].clone();
+    assert!(disk.damage(&second, &Damage::Zeros { at: HEADERS, bytes: 2048 }));
+    let restored = reopen(&disk).restored;
+    let farther = LogPosition::new(Term(2), LogIndex(40));
+    assert_eq!((restored.lost, restored.incarnation), (farther, Incarnation(3)));
+}
+
+#[test]
+fn what_a_loss_left_behind_outlives_rolls_snapshots_and_compaction() {
+    let (disk, mut log, lost) = limping();
+    for index in 30..=60 {
+        append(&mut log, index);
+        if index % 10 == 0 {
+            let base = base(index - 3);
+            log.snapshots().create(base.clone()).unwrap().finish().unwrap();
+            log.compact(&base).unwrap();
+        }
+    }
+    log.close().unwrap();
+    for _ in 0..2 {
+        let restored = reopen(&disk).restored;
+        assert_eq!((restored.lost, restored.incarnation), (lost, Incarnation(1)));
+        assert_eq!(restored.entries, entries_behind(LogIndex(57), 60));
+    }
+    // The last segment alone, with a snapshot before it, says it too.
+    for name in segments(&disk).iter().rev().skip(1) {
+        assert!(disk.take(name));
+    }
+    let restored = reopen(&disk).restored;
+    assert_eq!((restored.lost, restored.incarnation), (lost, Incarnation(1)));
+}
+
+fn base(index: u64) -> LogBase {
+    LogBase {
+        position: LogPosition::new(Term(2), LogIndex(index)),
+        timestamp: Timestamp(1000 + index),
+        membership: support::members(&[1, 2, 3]),
+        membership_index: LogIndex(0),
+    }
+}
+
+#[test]
+fn every_sealed_segment_damaged_at_rest_is_found_and_written_again() {
+    let (_, log) = directory(30);
+    drop(log);
+    let header = [100, 4096 + 100, 7].map(|at| Damage::FlipBit { at, bit: 1 });
+    let data = [Damage::FlipBit { at: HEADERS + 700, bit: 1 }, Damage::Unreadable { sector: 16 }];
+    let whole = [Damage::Truncate { bytes: 9000 }, Damage::Extend { bytes: 4096, fill: 0 }];
+    let kinds: Vec<Option<Damage>> =
+        header.into_iter().chain(data).chain(whole).map(Some).chain([None]).collect();
+    for place in 0..4 {
+        for kind in &kinds {
+            let (disk, mut log) = directory(30);
+            let name = segments(&disk)[place].clone();
+            match kind {
+                Some(damage) => assert!(disk.damage(&name, damage)),
+                None => assert!(disk.take(&name)),
+            }
+            let context = format!("segment {place}, {kind:?}");
+            assert_eq!(scrub_and_rewrite(&mut log, &disk, 30), 1, "{context}");
+            assert!(!segments(&disk).contains(&name), "{context}");
+            assert!(scrub_all(&mut log, &disk).iter().all(|it| it.damage().is_none()), "{context}");
+            append(&mut log, 31);
+            let OpenedLog { restored, report, .. } = reopen(&disk);
+            assert_eq!(restored.entries, entries_behind(LogIndex(0), 31), "{context}");
+            assert_eq!((report.damage, report.header_copies_damaged), (None, 0), "{context}");
+        }
+    }
+}
+
+/// The sealed part of a segment that lost its end looks whole in itself.
+#[test]
+fn a_segment_that_ends_too_early_is_found() {
+    let (disk, mut log) = directory(30);
+    let name = segments(&disk)[1].clone();
+    let content = disk.read(&name).unwrap();
+    let used = content.chunks(512).rposition(|sector| sector != [0; 512]).unwrap();
+    for sectors in [1, 3] {
+        let at = (used as u64 + 1 - sectors) * 512;
+        assert!(disk.damage(&name, &Damage::Zeros { at, bytes: sectors * 512 }));
+        let found = scrub_all(&mut log, &disk).into_iter().filter(|it| it.damage().is_some());
+        let damage = found.map(|it| it.damage().unwrap().to_string()).collect::<Vec<_>>();
+        assert_eq!(damage.len(), 1, "{damage:?}");
+        assert!(damage[0].contains(&name), "{damage:?}");
+    }
+}
+
+/// Segments that only the older snapshot needs, and one that nothing needs any more.
+#[test]
+fn what_is_not_needed_is_removed_and_not_repaired() {
+    let (disk, mut log) = directory(30);
+    for index in [10, 28] {
+        log.snapshots().create(base(index)).unwrap().finish().unwrap();
+        log.compact(&base(index)).unwrap();
+    }
+    let needed_by_older = segments(&disk);
+    assert!(needed_by_older.len() > 2);
+    assert!(disk.damage(&needed_by_older[0], &Damage::FlipBit { at: HEADERS + 700, bit: 1 }));
+    let found = scrub_all(&mut log, &disk);
+    let damaged: Vec<&Scrubbed> = found.iter().filter(|it| it.damage().is_some()).collect();
+    assert_eq!(damaged.len(), 1);
+    assert_eq!(log.scrubbed(damaged[0]).unwrap(), Repair::None);
+    assert!(segments(&disk).len() < needed_by_older.len());
+    assert_eq!(log.scrubbed(damaged[0]).unwrap(), Repair::None, "it is gone already");
+    let restored = reopen(&disk).restored;
+    assert_eq!(restored.entries, entries_behind(LogIndex(28), 30));
+}
+
+#[test]
+fn a_damaged_snapshot_is_out_of_use() {
+    let (disk, mut log) = directory(30);
+    for index in [10, 20] {
+        log.snapshots().create(base(index)).unwrap().finish().unwrap();
+    }
+    let newest = "snapshot-00000000000000000002-00000000000000000020";
+    assert!(disk.damage(newest, &Damage::FlipBit { at: 600, bit: 1 }));
+    let found = scrub_all(&mut log, &disk);
+    let damaged: Vec<&Scrubbed> = found.iter().filter(|it| it.damage().is_some()).collect();
+    assert_eq!(damaged.len(), 1);
+    assert_eq!(log.scrubbed(damaged[0]).unwrap(), Repair::Snapshot);
+    let held: Vec<LogIndex> = log.snapshots().held().iter().map(|it| it.index()).collect();
+    assert_eq!(held, [LogIndex(10)]);
+    // Another one takes its place and its name.
+    log.snapshots().create(base(20)).unwrap().finish().unwrap();
+    assert!(scrub_all(&mut log, &disk).iter().all(|it| it.damage().is_none()));
+    let OpenedLog { restored, report, .. } = reopen(&disk);
+    assert_eq!(restored.snapshot.map(|it| it.index()), Some(LogIndex(20)));
+    assert_eq!(report.snapshots_damaged, 0);
+}
+
+#[test]
+fn a_whole_snapshot_in_place_of_another_is_found() {
+    let (disk, mut log) = directory(30);
+    log.snapshots().create(base(10)).unwrap().finish().unwrap();
+    let name = "snapshot-00000000000000000002-00000000000000000010";
+    let empty = disk.read(name).unwrap();
+    let mut writer = log.snapshots().create(base(10)).unwrap();
+    writer.write(b"something").unwrap();
+    writer.finish().unwrap();
+    disk.put(name, empty);
+    let found = scrub_all(&mut log, &disk);
+    let damage = found.iter().find_map(|it| it.damage()).unwrap().to_string();
+    assert!(damage.contains("another snapshot than it was"), "{damage}");
+}
+
+#[test]
+fn a_scrub_can_be_given_up_and_has_nothing_to_do_in_a_new_log() {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk).unwrap().log;
+    assert!(log.next_scrub().is_none());
+    let (_disk, mut log) = directory(30);
+    log.snapshots().create(base(10)).unwrap().finish().unwrap();
+    let places = 5;
+    for _ in 0..places {
+        assert!(log.next_scrub().unwrap().run(|_| false).is_none());
+        let mut pieces = 0;
+        let scrubbed = log.next_scrub().unwrap().run(|bytes| {
+            pieces += bytes;
+            true
+        });
+        assert_eq!(scrubbed.unwrap().bytes(), pieces);
+    }
+}
+
+#[test]
+fn a_full_disk_puts_a_rewrite_off() {
+    let (disk, mut log) = directory(30);
+    let second = segments(&disk)[1].clone();
+    assert!(disk.damage(&second, &Damage::FlipBit { at: HEADERS + 700, bit: 1 }));
+    disk.set_capacity(Some(disk.used_bytes() + 1000));
+    let found = scrub_all(&mut log, &disk);
+    let damaged = found.iter().find(|it| it.damage().is_some()).unwrap();
+    let Repair::Entries { after } = log.scrubbed(damaged).unwrap() else { panic!("not found") };
+    assert!(log.rewrite(&entries_behind(after, 30)).unwrap_err().is_no_space());
+    let vote = HardState { term: Term(3), voted_for: None };
+    log.append(&[Write::detached(Some(vote), None, Vec::new())]).unwrap();
+    disk.set_capacity(None);
+    append(&mut log, 31);
+    assert_eq!(scrub_and_rewrite(&mut log, &disk, 31), 1);
+    let OpenedLog { restored, report, .. } = reopen(&disk);
+    assert_eq!((restored.entries.len(), report.damage), (31, None));
+}
+
+/// Behind a compaction, and in more than one batch.
+#[test]
+fn a_rewrite_begins_behind_what_is_not_needed_any_more() {
+    let disk = SimDisk::new(1);
+    let config = WalConfig { batch_bytes: 3000, ..support::config() };
+    let open = || Log::open(Arc::new(disk.for_this_life()), &config).unwrap();
+    let mut log = open().log;
+    let vote = HardState { term: Term(2), voted_for: Some(node(2)) };
+    log.append(&[Write::detached(Some(vote), None, Vec::new())]).unwrap();
+    (1..=30).for_each(|index| append(&mut log, index));
+    log.snapshots().create(base(10)).unwrap().finish().unwrap();
+    log.compact(&base(10)).unwrap();
+    log.rewrite(&entries_behind(LogIndex(10), 30)).unwrap();
+    assert_eq!(segments(&disk).len(), 1);
+    append(&mut log, 31);
+    disk.crash();
+    let OpenedLog { restored, report, .. } = open();
+    assert_eq!((restored.hard_state, restored.base), (vote, base(10)));
+    assert_eq!(restored.entries, entries_behind(LogIndex(10), 31));
+    assert_eq!(report.damage, None);
 }

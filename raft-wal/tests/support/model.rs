@@ -5,13 +5,13 @@ use std::io::Read;
 
 use bytes::Bytes;
 use raft_core::{
-    Entry, HardState, Incoming, LogBase, LogIndex, LogPosition, Payload, Restored, Snapshot, Term,
-    Write,
+    Config, Entry, HardState, Incoming, Instant, LogBase, LogIndex, LogPosition, Node, Payload,
+    Restored, Snapshot, Term, Write,
 };
 use raft_wal::{Log, SnapshotStore, WalError};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Random, Twin, members};
+use super::{Random, Twin, members, node};
 
 /// What a log must remember, and what the state machine's snapshots hold.
 #[derive(Clone, Debug, PartialEq)]
@@ -202,6 +202,8 @@ impl Model {
     /// where the log does not begin at its beginning, and no older one than was complete. From here on
     /// it is as good as acknowledged: the node has told others what it remembers.
     pub(crate) fn check(&mut self, restored: &Restored, store: &SnapshotStore, context: &str) {
+        let node = Node::new(Config::new(node(1), 1), restored.clone(), Instant::default());
+        assert!(node.is_ok(), "{context}: {:?}", node.err());
         let newest = self.newest_snapshot();
         let found = restored.snapshot.clone();
         if let Some(snapshot) = &found {
