@@ -9,7 +9,7 @@ use std::sync::Arc;
 use raft_core::{
     Entry, HardState, Incarnation, LogBase, LogIndex, LogPosition, Term, Timestamp, Write,
 };
-use raft_wal::sim::{Damage, SimDisk};
+use raft_wal::sim::{Damage, Fault, SimDisk};
 use raft_wal::{Log, OpenedLog, Repair, Scrubbed, WalConfig, WalError};
 use support::{command, node, open};
 
@@ -347,4 +347,63 @@ fn a_rewrite_begins_behind_what_is_not_needed_any_more() {
     assert_eq!((restored.hard_state, restored.base), (vote, base(10)));
     assert_eq!(restored.entries, entries_behind(LogIndex(10), 31));
     assert_eq!(report.damage, None);
+}
+
+/// Directories that come back limping: without a segment in the middle, without a part of the last one,
+/// without any snapshot.
+fn damaged() -> Vec<SimDisk> {
+    let spoil = |disk: &SimDisk, name: &str| {
+        assert!(disk.damage(name, &Damage::FlipBit { at: HEADERS + 700, bit: 1 }));
+    };
+    let middle = directory(30).0;
+    spoil(&middle, &segments(&middle)[2]);
+    let last = directory(31).0;
+    spoil(&last, segments(&last).last().unwrap());
+    let (snapshots, mut log) = directory(30);
+    for index in [14, 28] {
+        log.snapshots().create(base(index)).unwrap().finish().unwrap();
+        log.compact(&base(index)).unwrap();
+        let name = format!("snapshot-{:020}-{index:020}", 2);
+        assert!(snapshots.damage(&name, &Damage::FlipBit { at: 520, bit: 1 }));
+    }
+    vec![middle, last, snapshots]
+}
+
+/// The power fails, or an operation does, anywhere while a damaged directory is put right: the next start
+/// knows of the same loss, neither of none nor of two.
+#[test]
+fn a_repair_that_is_cut_short_comes_to_the_same() {
+    for (n, disk) in damaged().into_iter().enumerate() {
+        disk.restart();
+        let OpenedLog { restored, report, .. } = open(&disk.fork(1)).unwrap();
+        assert!(report.limping && restored.lost.index.0 >= 30, "{n}: {report:?}");
+        let check = |disk: &SimDisk, context: &str| {
+            for start in 0..2 {
+                let opened = open(disk).unwrap_or_else(|error| panic!("{context}: {error}"));
+                assert_eq!(opened.restored, restored, "{context}, start {start}");
+                disk.crash();
+            }
+        };
+        let mut futures = 0;
+        for fault in [Fault::PowerCut, Fault::Error] {
+            for place in 0.. {
+                let disk = disk.fork(place);
+                disk.inject(fault, place);
+                let opened = open(&disk);
+                let context = format!("case {n}, {fault:?} at operation {place}");
+                if disk.stats().operations <= place {
+                    assert!(opened.is_ok() && place > 5, "{context}");
+                    break;
+                }
+                assert!(opened.is_err_and(|error| error.is_disk_failure()), "{context}");
+                for cut in disk.power_cuts(64, place) {
+                    check(&cut.disk, &format!("{context}, with {:?}", cut.survived));
+                    futures += 1;
+                }
+                disk.restart();
+                check(&disk, &context);
+            }
+        }
+        assert!(futures > 200, "{n}: {futures}");
+    }
 }
