@@ -1,6 +1,7 @@
 //! A node's whole storage, the obvious way: everything that was ever handed to it, and how far it was
 //! acknowledged.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use bytes::Bytes;
@@ -37,6 +38,8 @@ pub(crate) struct Model {
     possible: Vec<Snapshot>,
     /// What was once compacted is committed, and never cut off.
     committed: LogIndex,
+    /// How often what was done, so that a test can show that all of it was.
+    pub(crate) done: BTreeMap<&'static str, u64>,
 }
 
 impl Model {
@@ -49,7 +52,12 @@ impl Model {
             unsure: None,
             possible: Vec::new(),
             committed: LogIndex(0),
+            done: BTreeMap::new(),
         }
+    }
+
+    pub(crate) fn count(&mut self, what: &'static str) {
+        *self.done.entry(what).or_default() += 1;
     }
 
     pub(crate) fn now(&self) -> &State {
@@ -76,11 +84,19 @@ impl Model {
             0 => self.cut(log, random),
             1 => self.compact(log, random),
             2 if random.one_in(3) => self.install(log, random),
-            3 => log.mark(),
+            3 => {
+                let was_marked = log.is_marked();
+                log.mark()?;
+                if !was_marked {
+                    self.count("mark");
+                }
+                Ok(())
+            }
             4 if random.one_in(3) => self.rewrite(log),
             5 => {
                 if let Some(Ok(spare)) = log.spare_wanted().map(raft_wal::SpareJob::run) {
                     log.offer_spare(spare);
+                    self.count("spare");
                 }
                 Ok(())
             }
@@ -102,6 +118,14 @@ impl Model {
             .collect();
         log.append(&writes)?;
         log.sync()?;
+        for write in &writes {
+            let kinds = [
+                ("vote", write.hard_state().is_some()),
+                ("truncate", write.truncate_from().is_some()),
+                ("append", !write.entries().is_empty()),
+            ];
+            kinds.iter().filter(|(_, there)| *there).for_each(|(kind, _)| self.count(kind));
+        }
         self.acknowledge();
         Ok(())
     }
@@ -122,6 +146,7 @@ impl Model {
             writer.write(piece)?;
         }
         assert_eq!(writer.finish()?, snapshot);
+        self.count("cut");
         self.snapshots.extend(self.unsure.take());
         Ok(())
     }
@@ -135,6 +160,7 @@ impl Model {
         self.committed = self.committed.max(state.compacted);
         self.states.push(state);
         log.compact(&base)?;
+        self.count("compact");
         self.acknowledge();
         Ok(())
     }
@@ -170,6 +196,7 @@ impl Model {
         self.states.push(State { compacted: base.position.index, base, twin });
         log.append(&[write])?;
         log.sync()?;
+        self.count("install");
         self.snapshots.extend(self.unsure.take());
         self.acknowledge();
         Ok(())
@@ -182,7 +209,9 @@ impl Model {
             return Ok(()); // Whether the log knows of the compaction cannot be seen.
         }
         let above = |entry: &&Entry| entry.index > state.compacted;
-        log.rewrite(&state.twin.entries.iter().filter(above).cloned().collect::<Vec<_>>())
+        log.rewrite(&state.twin.entries.iter().filter(above).cloned().collect::<Vec<_>>())?;
+        self.count("rewrite");
+        Ok(())
     }
 
     /// Nothing is damaged.
@@ -194,6 +223,7 @@ impl Model {
                 damage => assert_eq!(damage, None),
             }
             assert_eq!(log.scrubbed(&scrubbed)?, raft_wal::Repair::None);
+            self.count("scrub");
         }
         Ok(())
     }
