@@ -280,6 +280,40 @@ fn an_older_copy_of_a_sealed_segment_does_not_pass() {
     assert_eq!(judge(&disk, &history, "an older copy"), Verdict::Limping);
 }
 
+/// Two directories with the same history, of which one goes on. A sector behind the end of the other one
+/// was recycled from there: it says nothing here, neither that something was durable nor how the log
+/// ended. Only the random number of the segment tells them apart there.
+#[test]
+fn a_recycled_sector_of_another_directory_says_nothing() {
+    let written = |seed: u64, entries: u64| {
+        let disk = SimDisk::new(seed);
+        let mut log = open(&disk).unwrap().log;
+        for index in 1..=entries {
+            log.append(&[Write::detached(None, None, vec![command(index, 1, 100)])]).unwrap();
+            log.sync().unwrap();
+        }
+        drop(log);
+        disk.restart();
+        disk
+    };
+    let (disk, other) = (written(1, 3), written(2, 5));
+    let history = [twin_of(&open(&disk.fork(1)).unwrap().restored)];
+    let name = segments(&disk)[0].clone();
+    assert_eq!(segments(&other), [name.clone()]);
+    let used = |disk: &SimDisk| {
+        let content = disk.read(&name).unwrap();
+        content.chunks(SECTOR).rposition(|sector| sector != [0; SECTOR]).unwrap() + 1
+    };
+    assert_eq!((used(&disk), used(&other)), (HEADERS / SECTOR + 4, HEADERS / SECTOR + 6));
+    let at = (used(&other) - 1) * SECTOR;
+    let recycled = other.read(&name).unwrap()[at..at + SECTOR].to_vec();
+    let mut content = disk.read(&name).unwrap();
+    content[at..at + SECTOR].copy_from_slice(&recycled);
+    disk.put(&name, content);
+    let verdict = judge(&disk, &history, "a recycled sector behind the end");
+    assert_eq!(verdict, Verdict::Same);
+}
+
 #[test]
 fn segments_cut_short_or_made_longer_are_harmless_or_refused() {
     let (disk, history) = directory(10, 24, true);

@@ -32,6 +32,12 @@ pub(crate) fn run() {
             panic!("{early}; see {}", trace.display());
         });
         assert_eq!(acknowledgements, writes);
+        // The name of the directory itself, which was new.
+        let acknowledged = calls.iter().find(|call| call.text().starts_with("ack ")).unwrap();
+        let mut syncs = calls.iter().filter(|call| call.name == "fsync" && call.result == Some(0));
+        let above = syncs
+            .any(|call| call.file() == dir.to_str().unwrap() && call.ended < acknowledged.began);
+        assert!(above, "the directory above a new one was not synced; see {}", trace.display());
         fs::remove_dir_all(&dir).unwrap();
     }
 }
