@@ -15,6 +15,7 @@ mod arbitrary {
 }
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use allocation_counter::measure;
 use arbitrary::forge::{Identity, Segment, Snapshot};
@@ -39,10 +40,13 @@ fn check(input: &[u8]) -> Verdict {
     let before = contents(&directory.disk);
     let bytes: u64 = before.values().map(|content| content.len() as u64).sum();
     let mut outcome = None;
-    let memory = measure(|| outcome = Some(open(&directory.disk, &directory.config)));
+    // A panic must not leave the measuring half done.
+    let try_open = || catch_unwind(AssertUnwindSafe(|| open(&directory.disk, &directory.config)));
+    let memory = measure(|| outcome = Some(try_open()));
+    let outcome = outcome.unwrap().unwrap_or_else(|panic| resume_unwind(panic));
     let limit = MEMORY_PER_BYTE * bytes + MEMORY_BESIDES;
     assert!(memory.bytes_max <= limit, "{memory:?} for {bytes} bytes of files");
-    let verdict = judge(&directory, outcome.unwrap());
+    let verdict = judge(&directory, outcome);
     if verdict == Verdict::Refused {
         let changed = |(name, content)| before.get(name) != Some(content);
         let after = contents(&directory.disk);
