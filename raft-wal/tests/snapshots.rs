@@ -183,7 +183,12 @@ fn snapshots_lost_moved_and_cut_short_are_missed_or_made_good() {
     let misplaced = Damage::Misplaced { sector: 1, from: older.clone(), from_sector: 0 };
     let cut = |bytes| Damage::Truncate { bytes };
     let longer = Damage::Extend { bytes: 3, fill: 0 };
-    for damage in [zeros, misplaced, cut(0), cut(100), cut(512), cut(66_500), longer] {
+    // The length of the footer stands at the end.
+    let end = storage.disk.read(&newest).unwrap().len() as u64 - 4;
+    let absurd = Damage::Overwrite { at: end, bytes: vec![0xFF; 4] };
+    let large = Damage::Overwrite { at: end, bytes: vec![4, 0, 1, 0] };
+    for damage in [zeros, misplaced, cut(0), cut(100), cut(512), cut(66_500), longer, absurd, large]
+    {
         let spoil = |file: &str| {
             damaged(&format!("{file}: {damage:?}"), &|disk| assert!(disk.damage(file, &damage)))
         };
@@ -583,4 +588,124 @@ fn the_log_is_not_removed_for_snapshots_that_only_memory_holds() {
         assert_eq!(base + opened.restored.entries.len() as u64, 25, "seed {seed}");
     }
     assert!(forgotten > 1, "{forgotten}");
+}
+
+/// What makes room on a full disk needs none.
+#[test]
+fn a_compaction_makes_room_on_a_full_disk() {
+    let disk = SimDisk::new(1);
+    let (mut log, store) = store(&disk);
+    log.append(&[Write::detached(Some(VOTE), None, Vec::new())]).unwrap();
+    let append = |log: &mut Log, index| {
+        let write = Write::detached(None, None, vec![command(index, 2, 900)]);
+        log.append(&[write]).and_then(|()| log.sync())
+    };
+    (1..=40).for_each(|index| append(&mut log, index).unwrap());
+    for index in [20, 30] {
+        store.create(base(CLUSTER, index)).unwrap().finish().unwrap();
+    }
+    disk.set_capacity(Some(disk.used_bytes()));
+    let full = (41..).find(|index| append(&mut log, *index).is_err()).unwrap();
+    // Not even a vote finds room any more.
+    let mut term = 2;
+    let vote = |term| HardState { term: Term(term), voted_for: None };
+    while log.append(&[Write::detached(Some(vote(term + 1)), None, Vec::new())]).is_ok() {
+        term += 1;
+    }
+    let names = disk.names().len();
+    log.compact(&base(CLUSTER, 30)).unwrap();
+    assert!(disk.names().len() + 1 < names);
+    append(&mut log, full).unwrap();
+    log.close().unwrap();
+    disk.set_capacity(None);
+    disk.crash();
+    let restored = open(&disk).unwrap().restored;
+    assert_eq!(restored.hard_state, vote(term));
+    assert_eq!(restored.base.position.index.0 + restored.entries.len() as u64, full);
+}
+
+/// A leader may send what this node has cut itself.
+#[test]
+fn a_snapshot_that_is_held_already_need_not_arrive() {
+    let disk = SimDisk::new(1);
+    let (mut log, store) = store(&disk);
+    log.append(&[Write::detached(Some(VOTE), None, vec![command(1, 2, 10)])]).unwrap();
+    log.sync().unwrap();
+    let held = store.create(base(CLUSTER, 1)).unwrap().finish().unwrap();
+    log.append(&[install(&held)]).unwrap();
+    log.close().unwrap();
+    disk.crash();
+    let restored = open(&disk).unwrap().restored;
+    assert_eq!((restored.base, restored.snapshot), (held.base.clone(), Some(held)));
+}
+
+/// The members are those of the snapshot that took the place of the log, also when what stands behind it
+/// is damaged.
+#[test]
+fn who_decides_alone_is_told_by_the_snapshot_that_was_installed() {
+    for (members_then, verdict) in [(ALONE, Verdict::Refused), (CLUSTER, Verdict::Limping)] {
+        let disk = SimDisk::new(1);
+        let (mut log, store) = store(&disk);
+        let snapshot = Snapshot { base: base(members_then, 20), ..snapshot(20) };
+        store.store(Incoming::Begin(snapshot.clone())).unwrap();
+        store.store(chunk(&snapshot, 0, content(20))).unwrap();
+        log.append(&[install(&snapshot)]).unwrap();
+        for index in 21..=23 {
+            log.append(&[Write::detached(None, None, vec![command(index, 2, 900)])]).unwrap();
+            log.sync().unwrap();
+        }
+        log.close().unwrap();
+        disk.restart();
+        let last = disk.names().into_iter().filter(|name| name.starts_with("segment-")).next_back();
+        // Behind the record of the snapshot, in the first entry.
+        assert!(disk.damage(&last.unwrap(), &Damage::FlipBit { at: 2 * 4096 + 512 + 200, bit: 1 }));
+        match open(&disk) {
+            Ok(opened) => {
+                assert!(opened.report.limping && verdict == Verdict::Limping);
+                assert_eq!(opened.restored.lost, LogPosition::new(Term(2), LogIndex(23)));
+            }
+            Err(error) => assert!(error.is_safety_refusal() && verdict == Verdict::Refused),
+        }
+    }
+}
+
+/// A segment that stands on entries that were cut off later cannot be where the log begins, so the one
+/// before it stays as long as the older snapshot may be needed.
+#[test]
+fn the_older_snapshot_finds_its_log_also_behind_a_truncation() {
+    let disk = SimDisk::new(1);
+    let (mut log, store) = store(&disk);
+    let segments = || disk.names().iter().filter(|name| name.starts_with("segment-")).count();
+    let append = |log: &mut Log, vote, cut, entry: Entry| {
+        log.append(&[Write::detached(vote, cut, vec![entry])]).unwrap();
+        log.sync().unwrap();
+    };
+    append(&mut log, Some(VOTE), None, command(1, 2, 900));
+    let mut last = 1;
+    while segments() == 1 {
+        last += 1;
+        append(&mut log, None, None, command(last, 2, 900));
+    }
+    // The second segment stands on the entry before the last; from the one before that on, the log is
+    // another leader's.
+    let vote = HardState { term: Term(3), voted_for: None };
+    append(&mut log, Some(vote), Some(LogIndex(last - 2)), command(last - 2, 3, 10));
+    for index in last - 1..=last {
+        append(&mut log, None, None, command(index, 3, 10));
+        let position = LogPosition::new(Term(3), LogIndex(index));
+        let base = LogBase { position, ..base(CLUSTER, index) };
+        store.create(base.clone()).unwrap().finish().unwrap();
+        log.compact(&base).unwrap();
+    }
+    let newest = format!("snapshot-{:020}-{last:020}", 3);
+    while segments() < 4 {
+        last += 1;
+        append(&mut log, None, None, command(last, 3, 900));
+    }
+    log.close().unwrap();
+    disk.restart();
+    assert!(disk.damage(&newest, &Damage::FlipBit { at: 0, bit: 1 }));
+    let OpenedLog { restored, report, .. } = open(&disk).unwrap();
+    assert!(!report.limping && report.snapshots_damaged == 1, "{report:?}");
+    assert_eq!(restored.entries.last().map(|entry| entry.index), Some(LogIndex(last)));
 }
