@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod model;
+pub(crate) mod snapshots;
 
 use std::sync::Arc;
 
