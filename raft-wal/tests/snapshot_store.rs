@@ -410,3 +410,36 @@ fn the_older_snapshot_finds_its_log_also_behind_a_truncation() {
     assert!(!report.limping && report.snapshots_damaged == 1, "{report:?}");
     assert_eq!(restored.entries.last().map(|entry| entry.index), Some(LogIndex(last)));
 }
+
+/// The power fails at every operation of an installation, with the log synced before or behind: there is
+/// the log before, the snapshot alone, or all of the write.
+#[test]
+fn an_installation_cut_short_is_done_or_not() {
+    let mut seen = [0; 3];
+    for place in 0.. {
+        let disk = SimDisk::new(1);
+        let (mut log, store) = store(&disk);
+        log.append(&[Write::detached(Some(VOTE), None, vec![command(1, 2, 10)])]).unwrap();
+        log.sync().unwrap();
+        store.store(Incoming::Begin(snapshot(20))).unwrap();
+        store.store(chunk(&snapshot(20), 0, content(20))).unwrap();
+        let write = Write::detached_snapshot(None, snapshot(20), vec![command(21, 2, 10)]);
+        disk.inject(Fault::PowerCut, place);
+        if log.append(&[write]).and_then(|()| log.sync()).is_ok() {
+            break;
+        }
+        for cut in disk.power_cuts(64, place) {
+            let restored = open(&cut.disk).unwrap().restored;
+            let context = format!("operation {place}, with {:?}", cut.survived);
+            let base = restored.base.position.index.0;
+            let last = base + restored.entries.len() as u64;
+            let which = [(0, 1), (20, 20), (20, 21)].iter().position(|it| *it == (base, last));
+            seen[which.unwrap_or_else(|| panic!("{context}: {base}, {last}"))] += 1;
+            assert_eq!(restored.snapshot, (base == 20).then(|| snapshot(20)), "{context}");
+            cut.disk.crash();
+            let again = open(&cut.disk).unwrap().restored;
+            assert_eq!(again, restored, "{context}");
+        }
+    }
+    assert!(seen.iter().all(|count| *count > 1), "{seen:?}");
+}
