@@ -209,6 +209,14 @@ mod tests {
     }
 
     #[test]
+    fn every_directory_has_one_above_it() {
+        let above = [("a/b", "a"), ("/a", "/"), ("a", "."), ("/", "/")];
+        for (dir, parent) in above {
+            assert_eq!(parent_of(Path::new(dir)), Path::new(parent));
+        }
+    }
+
+    #[test]
     fn files_are_written_read_renamed_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let disk = FileDisk::open(dir.path()).unwrap();

@@ -22,6 +22,7 @@ use arbitrary::forge::{Identity, Segment, Snapshot};
 use arbitrary::interpreter::{BASES, interpret};
 use arbitrary::verdict::{Verdict, contents, judge, open};
 use proptest::prelude::*;
+use raft_wal::OpenError;
 use raft_wal::sim::{Damage, SimDisk};
 
 /// So many directories: `DIRECTORIES=n`.
@@ -166,4 +167,53 @@ fn numbers_that_no_log_reaches_are_refused() {
         disk.put(&format!("segment-{:020}-{id:020}", 0), segment.encode());
         refused(&disk, &format!("segment {id}"));
     }
+}
+
+/// Another version is named, whichever copy says so; two valid copies that differ are nobody's.
+#[test]
+fn other_versions_and_contradictions_are_refused_by_name() {
+    let disk = with_snapshots();
+    let (first, second) = ([true, false], [false, true]);
+    for [one, two] in [first, second, [true, true]] {
+        let identity = |at: usize, lie: &[u8]| {
+            let disk = disk.fork(1);
+            let mut identity = Identity::parse(&disk.read("IDENTITY").unwrap()).unwrap();
+            for (copy, _) in identity.copies.iter_mut().zip([one, two]).filter(|(_, lies)| *lies) {
+                copy.lie(at, lie);
+            }
+            disk.put("IDENTITY", identity.encode());
+            disk
+        };
+        let other = identity(8, &[7]);
+        refused(&other, "another version");
+        let error = open(&other, &support::config()).err().unwrap();
+        assert!(matches!(error, OpenError::UnsupportedVersion { found: 7, .. }), "{error}");
+        if one != two {
+            refused(&identity(16, &[7, 7]), "two incarnations");
+        }
+        // A stage that there is not: as good as damaged.
+        let outcome = open(&identity(40, &[9]), &support::config());
+        assert_eq!(outcome.is_ok(), one != two);
+    }
+    let mut names = disk.names();
+    names.retain(|name| name.starts_with("segment-"));
+    for name in names {
+        let mut segment = Segment::parse(&disk.read(&name).unwrap()).unwrap();
+        segment.header.lie(8, &[7]);
+        let bytes = segment.encode();
+        for damaged in [false, true] {
+            let copy = disk.fork(1);
+            copy.put(&name, bytes.clone());
+            // Also if only the second copy of its header says so.
+            copy.damage(&name, &Damage::Garbage { at: 0, bytes: u64::from(damaged) * 64, seed: 1 });
+            let error = open(&copy, &support::config()).err().unwrap();
+            assert!(matches!(error, OpenError::UnsupportedVersion { found: 7, .. }), "{error}");
+        }
+    }
+    let name = disk.names().into_iter().find(|name| name.starts_with("snapshot-")).unwrap();
+    let mut snapshot = Snapshot::parse(&disk.read(&name).unwrap()).unwrap();
+    snapshot.header.lie(8, &[7]);
+    disk.put(&name, snapshot.encode());
+    let report = open(&disk, &support::config()).map(|opened| opened.report);
+    assert!(report.is_err() || report.unwrap().snapshots_damaged == 1);
 }

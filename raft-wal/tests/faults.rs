@@ -5,12 +5,14 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
 
 use raft_core::{Restored, Write};
 use raft_wal::sim::{Damage, Fault, FaultRule, Operation, SimDisk};
-use raft_wal::{OpenErrorKind, WalError};
+use raft_wal::{Disk, DiskFile, Log, OpenError, OpenErrorKind, WalError};
 use support::model::Model;
-use support::{Random, command, open};
+use support::{Random, command, config, open};
 
 /// A directory with segments and snapshots, and what it holds.
 fn directory(seed: u64) -> (SimDisk, Restored) {
@@ -127,4 +129,83 @@ fn a_spare_that_fails_is_not_missed() {
     log.close().unwrap();
     disk.crash();
     assert_eq!(open(&disk).unwrap().restored.entries.len(), 40);
+}
+
+/// A disk whose files write and read nothing, and say so.
+struct Idle {
+    disk: SimDisk,
+    operation: Operation,
+}
+
+struct IdleFile(Box<dyn DiskFile>, Operation);
+
+impl Idle {
+    fn open_on(disk: &SimDisk, operation: Operation) -> OpenError {
+        let idle = Self { disk: disk.for_this_life(), operation };
+        Log::open(Arc::new(idle), &config()).err().unwrap()
+    }
+
+    fn wrap(&self, file: io::Result<Box<dyn DiskFile>>) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(IdleFile(file?, self.operation)))
+    }
+}
+
+impl Disk for Idle {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.wrap(self.disk.create(name))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.wrap(self.disk.open(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.disk.sync_directory()
+    }
+
+    fn random(&self) -> io::Result<u64> {
+        self.disk.random()
+    }
+}
+
+impl DiskFile for IdleFile {
+    fn bytes(&self) -> io::Result<u64> {
+        self.0.bytes()
+    }
+
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.1 == Operation::Read { Ok(0) } else { self.0.read_at(into, offset) }
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        if self.1 == Operation::Write { Ok(0) } else { self.0.write_at(bytes, offset) }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+/// Else it would try for ever, or take a file for shorter than it is.
+#[test]
+fn a_disk_that_does_nothing_has_failed() {
+    let (disk, restored) = directory(1);
+    for operation in [Operation::Read, Operation::Write] {
+        let error = Idle::open_on(&disk, operation);
+        assert!(error.is_disk_failure(), "{error}");
+        disk.restart();
+        assert_eq!(open(&disk.fork(1)).unwrap().restored, restored, "{operation:?}");
+    }
 }

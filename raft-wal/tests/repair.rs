@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use raft_core::{
-    Entry, HardState, Incarnation, LogBase, LogIndex, LogPosition, Term, Timestamp, Write,
+    Entry, HardState, Incarnation, LogBase, LogIndex, LogPosition, Snapshot, Term, Timestamp, Write,
 };
 use raft_wal::sim::{Damage, Fault, SimDisk};
 use raft_wal::{Log, OpenedLog, Repair, Scrubbed, WalConfig, WalError};
@@ -264,13 +264,13 @@ fn a_damaged_snapshot_is_out_of_use() {
     let damaged: Vec<&Scrubbed> = found.iter().filter(|it| it.damage().is_some()).collect();
     assert_eq!(damaged.len(), 1);
     assert_eq!(log.scrubbed(damaged[0]).unwrap(), Repair::Snapshot);
-    let held: Vec<LogIndex> = log.snapshots().held().iter().map(|it| it.index()).collect();
+    let held: Vec<LogIndex> = log.snapshots().held().iter().map(Snapshot::index).collect();
     assert_eq!(held, [LogIndex(10)]);
     // Another one takes its place and its name.
     log.snapshots().create(base(20)).unwrap().finish().unwrap();
     assert!(scrub_all(&mut log, &disk).iter().all(|it| it.damage().is_none()));
     let OpenedLog { restored, report, .. } = reopen(&disk);
-    assert_eq!(restored.snapshot.map(|it| it.index()), Some(LogIndex(20)));
+    assert_eq!(restored.snapshot.as_ref().map(Snapshot::index), Some(LogIndex(20)));
     assert_eq!(report.snapshots_damaged, 0);
 }
 
@@ -294,9 +294,15 @@ fn a_scrub_can_be_given_up_and_has_nothing_to_do_in_a_new_log() {
     let disk = SimDisk::new(1);
     let mut log = open(&disk).unwrap().log;
     assert!(log.next_scrub().is_none());
-    let (_disk, mut log) = directory(30);
-    log.snapshots().create(base(10)).unwrap().finish().unwrap();
-    let places = 5;
+    let (disk, mut log) = directory(30);
+    for index in [10, 20] {
+        let mut writer = log.snapshots().create(base(index)).unwrap();
+        writer.write(b"something").unwrap();
+        writer.finish().unwrap();
+    }
+    // An odd number of places, so that each is given up once and read once.
+    let places = segments(&disk).len() - 1 + 2;
+    assert_eq!(places % 2, 1);
     for _ in 0..places {
         assert!(log.next_scrub().unwrap().run(|_| false).is_none());
         let mut pieces = 0;

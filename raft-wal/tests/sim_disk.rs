@@ -275,6 +275,20 @@ fn rules_count_and_end_with_the_life() {
 }
 
 #[test]
+fn a_directory_is_no_file_and_room_can_be_made() {
+    let disk = SimDisk::new(1);
+    let of_files = FaultRule::new(Fault::Error).files("f");
+    disk.add_fault(of_files.on(&[Operation::List, Operation::SyncDirectory]));
+    disk.list().unwrap();
+    disk.sync_directory().unwrap();
+    disk.inject(Fault::Full, 0);
+    assert!(disk.create("file").is_err());
+    assert!(disk.create("file").is_err());
+    disk.make_room();
+    disk.create("file").unwrap();
+}
+
+#[test]
 fn what_only_looks_is_not_counted() {
     let disk = SimDisk::new(1);
     put(&disk, "file", 1, 1);

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use raft_core::Write;
-use raft_wal::sim::{Damage, Fault, SimDisk};
+use raft_core::{HardState, LogBase, LogIndex, LogPosition, Term, Timestamp, Write};
+use raft_wal::sim::{Damage, Fault, FaultRule, SimDisk};
 use raft_wal::{
     Completion, Disk, DiskFile, OpenError, OpenErrorKind, Opened, Repair, Wal, WalConfig, WalError,
 };
@@ -214,6 +214,50 @@ fn damage_at_rest_is_found_told_and_repaired() {
     let (opened, _) = open_on(&disk);
     assert_eq!(opened.restored.entries.len(), 101);
     assert_eq!(opened.report.damage, None);
+}
+
+/// Snapshots are cut beside the log, which then forgets what it does not need; and a log with nothing to do
+/// at any time waits for what comes.
+#[test]
+fn a_log_is_compacted_in_its_turn() {
+    let disk = SimDisk::new(1);
+    let (done, completions) = channel();
+    let tell = move |completion| drop(done.send(completion));
+    let idle = WalConfig { scrub_interval: Duration::ZERO, ..config() };
+    let Opened { wal, .. } = Wal::open_on(Arc::new(disk.for_this_life()), idle, tell).unwrap();
+    let base = |index| LogBase {
+        position: LogPosition::new(Term(1), LogIndex(index)),
+        timestamp: Timestamp(1000 + index),
+        membership: support::members(&[1, 2, 3]),
+        membership_index: LogIndex(0),
+    };
+    let vote = HardState { term: Term(1), voted_for: None };
+    wal.submit(Write::detached(Some(vote), None, Vec::new()));
+    completions.recv_timeout(PATIENCE).unwrap();
+    for index in 1..=200 {
+        wal.submit(append(index));
+        completions.recv_timeout(PATIENCE).unwrap();
+        if index % 50 == 0 {
+            wal.snapshots().create(base(index)).unwrap().finish().unwrap();
+            wal.compact(base(index));
+        }
+    }
+    wal.close().unwrap();
+    disk.crash();
+    let (opened, _) = open_on(&disk);
+    assert_eq!((opened.restored.base, opened.restored.entries.len()), (base(200), 0));
+    assert!(opened.report.segments < 12, "{:?}", opened.report);
+}
+
+/// Nobody asks how it went, and it went badly.
+#[test]
+fn dropping_a_log_that_failed_is_no_panic() {
+    let disk = SimDisk::new(1);
+    let (opened, completions) = open_on(&disk);
+    disk.add_fault(FaultRule::new(Fault::Error).files("segment-"));
+    opened.wal.submit(append(1));
+    assert!(matches!(completions.recv_timeout(PATIENCE).unwrap(), Completion::Failed(_)));
+    drop(opened);
 }
 
 const CHILD_DIRECTORY: &str = "RAFT_WAL_TEST_CHILD_DIRECTORY";

@@ -1,6 +1,7 @@
 //! What an opening may do with a directory, whatever is in it.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::sync::Arc;
 
 use raft_core::{
@@ -9,6 +10,7 @@ use raft_core::{
 };
 use raft_wal::sim::SimDisk;
 use raft_wal::{Log, OpenError, OpenedLog, Repair, WalConfig};
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::interpreter::Directory;
 
@@ -42,6 +44,13 @@ pub(crate) fn judge(directory: &Directory, outcome: Result<OpenedLog, OpenError>
     };
     let restored = opened.restored;
     assert_sound(&restored, *forged);
+    if let Some(snapshot) = &restored.snapshot {
+        let mut content = Vec::new();
+        let mut reader = opened.log.snapshots().open(snapshot.id()).unwrap().unwrap();
+        reader.read_to_end(&mut content).unwrap();
+        let found = (content.len() as u64, xxh3_128(&content));
+        assert_eq!(found, (snapshot.length, snapshot.digest), "the content of {snapshot:?}");
+    }
     let verdict = if opened.report.limping { Verdict::Limping } else { Verdict::Opened };
     let mut life = Life { disk, config, forged: *forged, log: opened.log, restored };
     life.start_again();

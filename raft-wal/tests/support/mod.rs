@@ -3,6 +3,7 @@
 
 pub(crate) mod life;
 pub(crate) mod model;
+pub(crate) mod snapshots;
 
 use std::sync::Arc;
 
