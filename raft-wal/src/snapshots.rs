@@ -26,7 +26,7 @@ const TEMPORARY_PREFIX: &str = "incomplete-";
 const SNAPSHOTS_KEPT: usize = 2;
 
 /// The name of a snapshot: term and index of the last entry in it, with 20 digits so that they sort.
-fn snapshot_name(position: LogPosition) -> String {
+pub(crate) fn snapshot_name(position: LogPosition) -> String {
     format!("{SNAPSHOT_PREFIX}{:020}-{:020}", position.term.0, position.index.0)
 }
 

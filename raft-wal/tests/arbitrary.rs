@@ -217,3 +217,20 @@ fn other_versions_and_contradictions_are_refused_by_name() {
     let report = open(&disk, &support::config()).map(|opened| opened.report);
     assert!(report.is_err() || report.unwrap().snapshots_damaged == 1);
 }
+
+/// A whole snapshot that is neither in the log nor takes its place, because a newer one is damaged: it must
+/// not take the place of the log at the next start, when the damaged one is out of the way.
+#[test]
+fn a_snapshot_that_was_passed_over_stays_so() {
+    let disk = with_snapshots();
+    let name = disk.names().into_iter().find(|name| name.starts_with("snapshot-")).unwrap();
+    let mut snapshot = Snapshot::parse(&disk.read(&name).unwrap()).unwrap();
+    let (term, _) = snapshot.position();
+    snapshot.footer.lie(16, &5000_u64.to_le_bytes());
+    disk.put(&format!("snapshot-{term:020}-{:020}", 5000), snapshot.encode());
+    disk.put(&format!("snapshot-{term:020}-{:020}", 6000), vec![0; 100]);
+    let first = open(&disk, &support::config()).unwrap().restored;
+    assert!(first.base.position.index.0 < 5000);
+    disk.crash();
+    assert_eq!(open(&disk, &support::config()).unwrap().restored, first);
+}

@@ -23,7 +23,7 @@ use crate::recovery::replay::{Contradiction, Replay, Unsound};
 use crate::recovery::scan::{Scan, ScannedBatch, segment_files, take_replaced};
 use crate::recovery::together::scan_all;
 use crate::recovery::{Damage, RecoveryReport};
-use crate::snapshots::{JudgedSnapshot, SnapshotFiles};
+use crate::snapshots::{JudgedSnapshot, SnapshotFiles, snapshot_name};
 use crate::state::LogState;
 
 /// What has to be written again before anything new.
@@ -330,9 +330,13 @@ impl<'a> Findings<'a> {
         let whole = self.scans.last().is_some_and(|scan| scan.fault.is_none());
         if let Some(Some(replay)) = self.replays.last().filter(|_| whole) {
             match self.covering(replay) {
-                Covering::Whole => return self.go_on(run, None),
+                Covering::Whole => {
+                    self.pass_over(self.snapshots.len());
+                    return self.go_on(run, None);
+                }
                 Covering::By(n) => {
                     let snapshot = self.snapshots[n].clone();
+                    self.pass_over(n);
                     return self.go_on(run, Some(snapshot));
                 }
                 Covering::Instead => {
@@ -398,6 +402,15 @@ impl<'a> Findings<'a> {
             }
         }
         if base == LogIndex(0) { Covering::Whole } else { Covering::Nothing }
+    }
+
+    /// The newest of the whole snapshots are not of this log. They must not be taken to be at the next
+    /// start, when what made them doubtful is out of the way.
+    fn pass_over(&mut self, count: usize) {
+        for snapshot in self.snapshots.drain(..count) {
+            self.report.snapshots_damaged += 1;
+            self.broken.push(snapshot_name(snapshot.base.position));
+        }
     }
 
     /// Everything is there: goes on behind the last run.
