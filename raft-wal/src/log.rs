@@ -1,25 +1,31 @@
-//! The log itself, synchronous and without threads: append, sync, roll, drop, repair.
+//! The log itself, synchronous and without threads: append, sync, roll; `drop.rs` and `repair.rs` have
+//! what else it does, `segment.rs` the file that it writes to.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use raft_core::{Entry, GroupId, HardState, LogBase, LogIndex, Payload, Restored, Write};
+use raft_core::{Entry, GroupId, HardState, Payload, Restored, Write};
 
-use crate::config::{SEGMENT_BYTES_MAX, WalConfig};
-use crate::disk::{Disk, NamedFile, random, remove, sync_directory};
+use crate::config::WalConfig;
+use crate::disk::{Disk, random};
 use crate::error::{DiskError, OpenError, WalError};
-use crate::format::batch::{Encoder, Frame, Outcome, batch_bytes};
+use crate::format::SMALL_BATCH_BYTES;
+use crate::format::batch::{Encoder, batch_bytes};
 use crate::format::header::{Link, SegmentHeader};
 use crate::format::record::{Record, base_bytes, entry_bytes, record_bytes};
-use crate::format::{BLOCK_BYTES, SMALL_BATCH_BYTES, round_up};
 use crate::identity::Identity;
-use crate::recovery::plan::{Continued, Sealed, Tail, TailBatch};
-use crate::recovery::scan::segment_name;
+use crate::recovery::plan::{Continued, Sealed};
 use crate::recovery::{self, RecoveryReport};
-use crate::scrub::{ScrubJob, Scrubbed, Target};
 use crate::snapshots::SnapshotStore;
 use crate::spare::{Spare, SpareJob};
 use crate::state::LogState;
+
+mod drop;
+mod repair;
+mod segment;
+
+pub use repair::Repair;
+use segment::{Segment, begin, publish, reserve_bytes, segment_file_bytes, write_again};
 
 /// A log on a [`Disk`], used by one thread. [`Wal`](crate::Wal) runs it on a thread of its own; a
 /// simulation calls it directly.
@@ -65,51 +71,6 @@ pub struct OpenedLog {
     pub identity: Identity,
     /// What recovery read and dropped.
     pub report: RecoveryReport,
-}
-
-/// The segment that is written to.
-struct Segment {
-    file: NamedFile,
-    id: u64,
-    salt: u64,
-    /// Its length.
-    bytes: u64,
-    /// Where the next batch goes.
-    end: u64,
-    /// Everything before here survives a power cut.
-    durable: u64,
-    sequence: u64,
-    chain: u32,
-    /// Is the last batch empty? Then the one before it is known to have been durable.
-    marked: bool,
-}
-
-impl Segment {
-    fn frame(&self) -> Frame {
-        Frame {
-            salt: self.salt,
-            segment: self.id,
-            offset: self.end,
-            sequence: self.sequence,
-            previous_chain: self.chain,
-            durable_offset: self.durable,
-        }
-    }
-
-    /// Writes the finished batch to the end.
-    fn put(&mut self, batch: &[u8], chain: u32) -> Result<(), DiskError> {
-        self.file.write(batch, self.end)?;
-        self.end += batch.len() as u64;
-        self.sequence += 1;
-        self.chain = chain;
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<(), DiskError> {
-        self.file.sync()?;
-        self.durable = self.end;
-        Ok(())
-    }
 }
 
 impl Log {
@@ -218,118 +179,10 @@ impl Log {
         self.mark()
     }
 
-    /// Writes down that the log up to `base` is not needed any more
-    /// ([`Output::compacted`](raft_core::Output)), and removes the segments that nothing needs: not
-    /// the node, and not the older of the two snapshots, which would have to stand in if the newer
-    /// one turned out damaged.
-    ///
-    /// # Errors
-    /// If the disk fails, or the base is not in the log. The log is then poisoned.
-    pub fn compact(&mut self, base: &LogBase) -> Result<(), WalError> {
-        self.unless_poisoned(|log| {
-            log.state.compact(base).map_err(|reason| WalError::Refused { reason })?;
-            let written = log.put_batch(base_bytes(base), Urgency::Urgent, |log| {
-                let group = log.state.group();
-                let mut encoder = Encoder::new(&mut log.buffer, log.segment.frame());
-                encoder.compacted(group, base);
-                Ok(encoder.finish(log.state.outcome()))
-            });
-            // On a full disk this is what makes room. Without the record the next start merely
-            // remembers more than it needs.
-            unless_full(written)?;
-            log.sync_segment()?;
-            let needed = base.position.index.min(log.snapshots.fallback_index());
-            unless_full(log.drop_behind_snapshot(needed).map(drop))
-        })
-    }
-
     /// The snapshots beside the log.
     #[must_use]
     pub fn snapshots(&self) -> &SnapshotStore {
         &self.snapshots
-    }
-
-    /// An order to read something that was durable long ago, and to see whether it still is what it
-    /// was: each sealed segment and each snapshot in turn. `None` if there is nothing of that kind.
-    pub fn next_scrub(&mut self) -> Option<ScrubJob> {
-        let target = match self.snapshots.damaged() {
-            Some(snapshot) => Target::Snapshot(snapshot),
-            None => self.next_in_turn()?,
-        };
-        let (disk, directory) = (Arc::clone(&self.disk), self.header.directory);
-        Some(ScrubJob { disk, directory, snapshots: self.snapshots.clone(), target })
-    }
-
-    fn next_in_turn(&mut self) -> Option<Target> {
-        let held = self.snapshots.held();
-        let places = self.sealed.len() + held.len();
-        let turn = self.scrub_turn.checked_rem(places)?;
-        self.scrub_turn = turn + 1;
-        Some(match self.sealed.get(turn) {
-            Some(Sealed { name, header, .. }) => {
-                let next = self.sealed.get(turn + 1).map_or(&self.header, |it| &it.header);
-                let link = next.previous?;
-                Target::Segment { name: name.clone(), id: header.id, link }
-            }
-            None => Target::Snapshot(held.get(turn - self.sealed.len())?.clone()),
-        })
-    }
-
-    /// Takes in what a scrub found. What nothing needs any more is removed at once.
-    ///
-    /// # Errors
-    /// If the disk fails while something is removed.
-    pub fn scrubbed(&mut self, scrubbed: &Scrubbed) -> Result<Repair, WalError> {
-        let Some(damage) = &scrubbed.damage else { return Ok(Repair::None) };
-        let id = match &scrubbed.target {
-            Target::Snapshot(snapshot) => {
-                tracing::error!(%damage, "a snapshot was damaged at rest");
-                self.snapshots.reported(snapshot.id());
-                return Ok(Repair::Snapshot);
-            }
-            Target::Segment { id, .. } => *id,
-        };
-        let Some(place) = self.sealed.iter().position(|it| it.header.id == id) else {
-            return Ok(Repair::None); // It was dropped meanwhile.
-        };
-        tracing::error!(%damage, "a segment was damaged at rest");
-        let base = self.state.base().position.index;
-        if place < self.count_not_needed(base) {
-            return match self.unless_poisoned(|log| log.drop_behind_snapshot(base)) {
-                Ok(false) => Ok(Repair::Snapshot),
-                Err(error) if !error.is_no_space() => Err(error),
-                _ => Ok(Repair::None),
-            };
-        }
-        let beginning = self.sealed.iter().take(place + 1).rev().find(|it| it.is_beginning);
-        let from = beginning.map_or(base, |it| it.header.base.position.index);
-        Ok(Repair::Entries { after: from.max(base) })
-    }
-
-    /// Writes all entries behind a place named by [`Repair::Entries`] again, into a segment that takes
-    /// the place of those that held them. `entries` is all of the log behind there, up to its last entry.
-    ///
-    /// # Errors
-    /// As [`Log::append`]; but [`WalError::Refused`] does no harm here: the entries are not those (any
-    /// more), they take more than [`SEGMENT_BYTES_MAX`], or the snapshot that they stand on is not there. The next scrub finds the damage again.
-    pub fn rewrite(&mut self, entries: &[Entry]) -> Result<(), WalError> {
-        let refused = |reason: &str| Err(WalError::Refused { reason: reason.to_owned() });
-        if self.poisoned {
-            return Err(WalError::Poisoned);
-        }
-        if entries.iter().map(entry_bytes).sum::<u64>() > SEGMENT_BYTES_MAX {
-            return refused("more than a segment can be made to hold");
-        }
-        let Some((place, tail)) = self.plan_rewriting(entries) else {
-            return refused("entries that are not those of this log");
-        };
-        let index = tail.header.base.position.index;
-        if tail.header.previous.is_none()
-            && !self.unless_poisoned(|log| log.snapshots.ascertain(index))?
-        {
-            return refused("entries behind a snapshot that is not there");
-        }
-        self.unless_poisoned(|log| log.try_rewrite(place, tail))
     }
 
     /// An order to prepare the next segment, as soon as the current one is half full and if none
@@ -547,123 +400,6 @@ impl Log {
         Ok(())
     }
 
-    /// The log is cut off from here on: segments that stand on what was there are no beginnings.
-    fn cut_off(&mut self, from: LogIndex) {
-        let current = (&self.header, &mut self.is_beginning);
-        let sealed = self.sealed.iter_mut().map(|it| (&it.header, &mut it.is_beginning));
-        for (header, is_beginning) in sealed.chain([current]) {
-            *is_beginning &= header.base.position.index < from;
-        }
-    }
-
-    /// How many sealed segments could go, if the log up to this index is not needed.
-    fn count_not_needed(&self, index: LogIndex) -> usize {
-        let could_begin = |is_beginning, header: &SegmentHeader| {
-            is_beginning && header.base.position.index <= index
-        };
-        if could_begin(self.is_beginning, &self.header) {
-            return self.sealed.len();
-        }
-        let first = self.sealed.iter().rposition(|it| could_begin(it.is_beginning, &it.header));
-        first.unwrap_or_default()
-    }
-
-    /// Removes the segments that hold nothing behind this index, if there is a snapshot that stands for
-    /// them; false if there is none.
-    fn drop_behind_snapshot(&mut self, index: LogIndex) -> Result<bool, WalError> {
-        let count = self.count_not_needed(index);
-        if count > 0 && !self.snapshots.ascertain(index)? {
-            return Ok(false);
-        }
-        self.drop_segments(count)?;
-        Ok(true)
-    }
-
-    /// Removes so many sealed segments, the oldest ones.
-    fn drop_segments(&mut self, count: usize) -> Result<(), WalError> {
-        if count == 0 {
-            return Ok(());
-        }
-        for Sealed { name, .. } in self.sealed.drain(..count) {
-            remove(self.disk.as_ref(), &name)?;
-        }
-        // If they come back after a power cut, the next start removes them again.
-        Ok(sync_directory(self.disk.as_ref())?)
-    }
-
-    /// Where a rewriting of all that ends with these entries begins: so many sealed segments stay, and
-    /// this follows them. `None` if the entries are not those of this log, or if what they stand on is
-    /// not certain.
-    fn plan_rewriting(&self, entries: &[Entry]) -> Option<(usize, Tail)> {
-        let first = entries.first().map_or(self.state.last().index.next(), |entry| entry.index);
-        let after = first.prev();
-        let begins_there = |it: &Sealed| it.is_beginning && it.header.base.position.index == after;
-        let (place, header) = if self.state.base().position.index == after {
-            let first_id = self.sealed.front().map_or(&self.header, |it| &it.header).first_id;
-            let (base, hard_state) = (self.state.base().clone(), self.state.hard_state());
-            let header = self.header.clone();
-            (0, SegmentHeader { first_id, previous: None, base, hard_state, ..header })
-        } else {
-            let place = self.sealed.iter().position(begins_there)?;
-            (place, self.sealed[place].header.clone())
-        };
-        // What was lost is not forgotten, even if the segment is older than that.
-        let (id, repairs) = (self.segment.id + 1, self.state.repairs());
-        let header = SegmentHeader { id, repairs, ..header };
-        let mut state = LogState::at_start_of(&header);
-        let batches = self.batches_of(entries, &mut state, self.state.group()).ok()?;
-        let is_this = state.end() == self.state.end() && state.outcome() == self.state.outcome();
-        is_this.then_some((place, Tail { header, batches }))
-    }
-
-    fn try_rewrite(&mut self, place: usize, tail: Tail) -> Result<(), WalError> {
-        self.sync_segment()?;
-        let number = self.spare_number();
-        let (segment, header) =
-            write_again(&self.disk, self.segment_bytes, tail, number, &mut self.buffer)
-                .map_err(WalError::of_new_file)?;
-        let before = std::mem::replace(&mut self.segment, segment);
-        self.header = header;
-        self.is_beginning = true;
-        for Sealed { name, .. } in self.sealed.drain(place..) {
-            remove(self.disk.as_ref(), &name)?;
-        }
-        remove(self.disk.as_ref(), &before.file.name)?;
-        sync_directory(self.disk.as_ref())?;
-        self.spare_ordered = false;
-        Ok(())
-    }
-
-    /// Entries in batches of the usual size behind `state`, and the vote if that does not have it.
-    fn batches_of(
-        &self,
-        entries: &[Entry],
-        state: &mut LogState,
-        group: GroupId,
-    ) -> Result<Vec<TailBatch>, String> {
-        let mut batches = Vec::new();
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        if state.hard_state() != self.state.hard_state() {
-            batch.push((group, Record::HardState(self.state.hard_state())));
-        }
-        for entry in entries {
-            bytes += entry_bytes(entry);
-            batch.push((group, Record::Entry(entry.clone())));
-            if bytes >= self.batch_bytes {
-                batches.push(std::mem::take(&mut batch));
-                bytes = 0;
-            }
-        }
-        batches.push(batch);
-        let with_outcome = |records: Vec<(GroupId, Record)>| {
-            for (group, record) in &records {
-                state.apply_record(*group, record)?;
-            }
-            Ok(TailBatch { outcome: state.outcome(), records })
-        };
-        batches.into_iter().filter(|records| !records.is_empty()).map(with_outcome).collect()
-    }
-
     fn take_spare(&mut self, bytes: u64) -> Result<Spare, DiskError> {
         match self.spare.take_if(|spare| spare.bytes >= bytes) {
             Some(spare) => Ok(spare),
@@ -682,29 +418,6 @@ impl Log {
     }
 }
 
-/// No room is no failure of something that can be done later.
-fn unless_full(outcome: Result<(), WalError>) -> Result<(), WalError> {
-    match outcome {
-        Err(error) if error.is_no_space() => Ok(()),
-        outcome => outcome,
-    }
-}
-
-/// What a scrub calls for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Repair {
-    /// Nothing: there was no damage, or what was damaged is not needed.
-    #[default]
-    None,
-    /// The snapshot is out of use: another one should be cut.
-    Snapshot,
-    /// A segment has to be written again: give all entries behind this index to [`Log::rewrite`].
-    Entries {
-        /// The entry before the first one that is wanted.
-        after: LogIndex,
-    },
-}
-
 /// May a batch use the room that is kept for votes?
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Urgency {
@@ -716,76 +429,6 @@ enum Urgency {
 
 /// How much of the batch buffer stays allocated between batches.
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
-
-/// Kept in every segment for votes, 512 bytes each, on a disk that is full: 4 to 64.
-fn reserve_bytes(segment_bytes: u64) -> u64 {
-    (segment_bytes / 64).clamp(4 * SMALL_BATCH_BYTES, 64 * SMALL_BATCH_BYTES)
-}
-
-/// The length of a segment that needs this much, its seal aside.
-fn segment_file_bytes(segment_bytes: u64, needed: u64) -> u64 {
-    round_up(needed + SMALL_BATCH_BYTES, BLOCK_BYTES).max(segment_bytes)
-}
-
-/// Writes a header and batches into a segment of their own, and gives it its name once all of it is
-/// durable. The header's number and salt are those of the new segment then.
-fn write_again(
-    disk: &Arc<dyn Disk>,
-    segment_bytes: u64,
-    tail: Tail,
-    number: u64,
-    buffer: &mut Vec<u8>,
-) -> Result<(Segment, SegmentHeader), DiskError> {
-    let Tail { mut header, batches } = tail;
-    let records = |batch: &[_]| batch.iter().map(|(_, record): &(_, Record)| record.bytes()).sum();
-    let data: u64 = batches.iter().map(|batch| batch_bytes(records(&batch.records))).sum();
-    let needed = header.bytes() + data + SMALL_BATCH_BYTES + reserve_bytes(segment_bytes);
-    let bytes = segment_file_bytes(segment_bytes, needed);
-    let spare = SpareJob { disk: Arc::clone(disk), number, bytes }.prepare()?;
-    header.salt = random(disk.as_ref())?;
-    header.file_bytes = bytes;
-    let mut segment = begin(spare, &header)?;
-    let at_start = Outcome { hard_state: header.hard_state, last: header.base.position };
-    let end = batches.last().map_or(at_start, |batch| batch.outcome);
-    let batches = batches.iter().map(|batch| (batch.outcome, batch.records.as_slice()));
-    for (outcome, batch) in batches.chain([(end, [].as_slice())]) {
-        // The file gets its name only when all of it is durable, so each batch may say so of
-        // those before it. The last, empty one says it of all.
-        segment.durable = segment.end;
-        let mut encoder = Encoder::new(buffer, segment.frame());
-        batch.iter().for_each(|(group, record)| encoder.record(*group, record));
-        let chain = encoder.finish(outcome);
-        segment.put(buffer, chain)?;
-    }
-    segment.sync()?;
-    segment.marked = true;
-    publish(disk.as_ref(), &mut segment.file, &header)?;
-    Ok((segment, header))
-}
-
-/// Writes the header into a prepared segment; not yet durable.
-fn begin(spare: Spare, header: &SegmentHeader) -> Result<Segment, DiskError> {
-    let Spare { file, bytes } = spare;
-    file.write(&header.encode(), 0)?;
-    let end = header.bytes();
-    Ok(Segment {
-        file,
-        id: header.id,
-        salt: header.salt,
-        bytes,
-        end,
-        durable: end,
-        sequence: 0,
-        chain: header.chain(),
-        marked: false,
-    })
-}
-
-/// Gives a durable segment the name under which recovery believes it.
-fn publish(disk: &dyn Disk, file: &mut NamedFile, header: &SegmentHeader) -> Result<(), DiskError> {
-    file.rename(disk, segment_name(header.base.position.index, header.id))?;
-    sync_directory(disk)
-}
 
 /// A write as records: the vote first, so that no entry of a term is there without its term.
 fn encode(encoder: &mut Encoder<'_>, write: &Write) {

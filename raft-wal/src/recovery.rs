@@ -13,6 +13,7 @@ use crate::identity::{IDENTITY_FILE, Stored, remove_temporary_files};
 use crate::log::{Log, OpenedLog};
 use crate::snapshots::{SnapshotFiles, SnapshotStore};
 
+pub(crate) mod findings;
 pub(crate) mod plan;
 pub(crate) mod replay;
 pub(crate) mod scan;

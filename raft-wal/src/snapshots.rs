@@ -1,21 +1,25 @@
 //! Snapshots on disk: written piece by piece under a temporary name, checked, synced, and only then
 //! given the name under which recovery believes them. Two are kept.
 
-use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use raft_core::{ChunkOrder, Incoming, LogBase, LogIndex, LogPosition, Snapshot, SnapshotId, Term};
-use xxhash_rust::xxh3::Xxh3;
+use raft_core::{ChunkOrder, Incoming, LogBase, LogIndex, LogPosition, Snapshot, SnapshotId};
 
-use crate::disk::{Disk, NamedFile, random, remove, sync_directory};
+use crate::disk::{Disk, NamedFile, remove, sync_directory};
 use crate::error::{DiskError, WalError};
-use crate::format::snapshot::{
-    CHUNK_BYTES, FOOTER_BYTES_MAX, FOOTER_LENGTH_BYTES, HEADER_BYTES, chunk_crc, chunk_offset,
-    decode_footer, decode_header, encode_footer, encode_header, footer_offset,
-};
-use crate::format::u32_at;
+use crate::format::snapshot::{CHUNK_BYTES, HEADER_BYTES, decode_header};
+
+mod files;
+mod reading;
+mod writing;
+
+use files::check;
+pub(crate) use files::{JudgedSnapshot, SnapshotFiles};
+pub use reading::SnapshotReader;
+use writing::GrowingFile;
+pub use writing::SnapshotWriter;
 
 const SNAPSHOT_PREFIX: &str = "snapshot-";
 /// What the names of files begin with that are not complete.
@@ -68,17 +72,6 @@ struct Arriving {
     /// Bytes of it that are here.
     held: u64,
     growing: GrowingFile,
-}
-
-/// A snapshot file that is being written.
-struct GrowingFile {
-    file: NamedFile,
-    salt: u64,
-    /// The beginning of the next chunk.
-    rest: Vec<u8>,
-    /// Bytes of content, `rest` included.
-    length: u64,
-    digest: Xxh3,
 }
 
 impl SnapshotStore {
@@ -411,314 +404,5 @@ impl State {
         let arriving = self.arriving.as_ref().filter(|arriving| is_it(&arriving.snapshot));
         let arrived = self.arrived.iter().find(|(arrived, _)| is_it(arrived));
         arriving.map(|it| it.held).or(arrived.map(|(arrived, _)| arrived.length))
-    }
-}
-
-impl GrowingFile {
-    fn create(disk: &dyn Disk, directory: u128, name: String) -> Result<Self, DiskError> {
-        let salt = random(disk)?;
-        let file = NamedFile::create(disk, name)?;
-        let growing = Self { file, salt, rest: Vec::new(), length: 0, digest: Xxh3::new() };
-        match growing.file.write(&encode_header(salt, directory), 0) {
-            Ok(()) => Ok(growing),
-            Err(error) => {
-                discard(disk, &growing.file.name);
-                Err(error)
-            }
-        }
-    }
-
-    fn write(&mut self, mut bytes: &[u8]) -> Result<(), DiskError> {
-        self.digest.update(bytes);
-        while !bytes.is_empty() {
-            let room = CHUNK_BYTES - self.rest.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.rest.extend_from_slice(now);
-            self.length += now.len() as u64;
-            bytes = later;
-            if self.rest.len() == CHUNK_BYTES {
-                self.flush()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), DiskError> {
-        let content = self.length - self.rest.len() as u64;
-        let crc = chunk_crc(self.salt, content, &self.rest);
-        self.rest.extend_from_slice(&crc.to_le_bytes());
-        self.file.write(&self.rest, chunk_offset(content))?;
-        self.rest.clear();
-        Ok(())
-    }
-
-    /// Completes and syncs the file; what it holds.
-    fn finish(mut self, base: LogBase) -> Result<(NamedFile, Snapshot), DiskError> {
-        if !self.rest.is_empty() {
-            self.flush()?;
-        }
-        let snapshot = Snapshot { base, length: self.length, digest: self.digest.digest128() };
-        self.file.write(&encode_footer(self.salt, &snapshot), footer_offset(self.length))?;
-        self.file.sync()?;
-        Ok((self.file, snapshot))
-    }
-}
-
-/// Writes a snapshot of the state machine. Dropped before [`SnapshotWriter::finish`], it leaves
-/// nothing behind.
-pub struct SnapshotWriter {
-    store: SnapshotStore,
-    base: LogBase,
-    /// There until it is finished or has failed.
-    file: Option<GrowingFile>,
-}
-
-impl SnapshotWriter {
-    /// Appends to the content.
-    ///
-    /// # Errors
-    /// [`WalError::NoSpace`] or [`WalError::Disk`]; the snapshot is then given up.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), WalError> {
-        let Some(file) = &mut self.file else { return Err(WalError::Poisoned) };
-        file.write(bytes).map_err(|error| {
-            self.give_up();
-            WalError::of_new_file(error)
-        })
-    }
-
-    /// Makes the snapshot durable under its name. To be told the node as
-    /// [`Input::SnapshotCut`](raft_core::Input).
-    ///
-    /// # Errors
-    /// [`WalError::NoSpace`]: the snapshot is given up, the log is as it was. [`WalError::Disk`]: end
-    /// the process.
-    pub fn finish(mut self) -> Result<Snapshot, WalError> {
-        let Some(growing) = self.file.take() else { return Err(WalError::Poisoned) };
-        let name = growing.file.name.clone();
-        match growing.finish(self.base.clone()) {
-            Ok((file, snapshot)) => {
-                self.store.keep(&mut self.store.state(), file, snapshot.clone())?;
-                Ok(snapshot)
-            }
-            Err(error) => {
-                discard(self.store.disk(), &name);
-                Err(WalError::of_new_file(error))
-            }
-        }
-    }
-
-    fn give_up(&mut self) {
-        if let Some(growing) = self.file.take() {
-            discard(self.store.disk(), &growing.file.name);
-        }
-    }
-}
-
-impl Drop for SnapshotWriter {
-    fn drop(&mut self) {
-        self.give_up();
-    }
-}
-
-impl io::Write for SnapshotWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        SnapshotWriter::write(self, bytes).map_err(io::Error::other)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Reads the content of a snapshot from its beginning. Each chunk is compared with its checksum before
-/// any of it is given out: damage is an error of the kind [`io::ErrorKind::InvalidData`].
-pub struct SnapshotReader {
-    file: NamedFile,
-    salt: u64,
-    length: u64,
-    at: u64,
-    /// The chunk with this content offset.
-    chunk: Option<(u64, Vec<u8>)>,
-}
-
-impl SnapshotReader {
-    fn load(&mut self, start: u64) -> io::Result<&[u8]> {
-        if self.chunk.as_ref().is_none_or(|(at, _)| *at != start) {
-            // At most a chunk, so it fits.
-            let length = (self.length - start).min(CHUNK_BYTES as u64) as usize;
-            let mut bytes = vec![0; length + 4];
-            let read = self.file.read_at(&mut bytes, chunk_offset(start));
-            let read = read.map_err(io::Error::other)?;
-            let whole = read == bytes.len();
-            if !whole || chunk_crc(self.salt, start, &bytes[..length]) != u32_at(&bytes, length) {
-                let what = format!("{} is damaged at {start} of its content", self.file.name);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-            }
-            bytes.truncate(length);
-            self.chunk = Some((start, bytes));
-        }
-        Ok(self.chunk.as_ref().map_or(&[], |(_, bytes)| bytes))
-    }
-}
-
-impl io::Read for SnapshotReader {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.at >= self.length || into.is_empty() {
-            return Ok(0);
-        }
-        let start = self.at - self.at % CHUNK_BYTES as u64;
-        let within = (self.at - start) as usize;
-        let chunk = self.load(start)?;
-        let count = into.len().min(chunk.len() - within);
-        into[..count].copy_from_slice(&chunk[within..within + count]);
-        self.at += count as u64;
-        Ok(count)
-    }
-}
-
-impl fmt::Debug for SnapshotReader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, length, at, .. } = self;
-        write!(f, "SnapshotReader({}, {at} of {length} bytes)", file.name)
-    }
-}
-
-/// What a snapshot file says that it is, and its salt, or what is wrong with that. Its content is not
-/// looked at.
-fn describe(
-    file: &NamedFile,
-    directory: u128,
-) -> Result<Result<(Snapshot, u64), String>, DiskError> {
-    let mut header = [0; HEADER_BYTES];
-    let read = file.read_at(&mut header, 0)?;
-    let salt = match decode_header(&header[..read], directory) {
-        Ok(salt) => salt,
-        Err(what) => return Ok(Err(what.to_owned())),
-    };
-    let bytes = file.bytes()?;
-    let snapshot = match read_footer(file, bytes, salt)? {
-        Ok(snapshot) => snapshot,
-        Err(what) => return Ok(Err(what.to_owned())),
-    };
-    if snapshot_name(snapshot.base.position) != file.name {
-        return Ok(Err("it is not the snapshot that its name says".to_owned()));
-    }
-    Ok(Ok((snapshot, salt)))
-}
-
-/// Reads all of a snapshot file: what it is, or what is wrong with it.
-fn check(
-    file: &NamedFile,
-    directory: u128,
-    pace: &mut dyn FnMut(u64) -> bool,
-) -> Result<Result<Snapshot, String>, DiskError> {
-    let (snapshot, salt) = match describe(file, directory)? {
-        Ok(described) => described,
-        Err(what) => return Ok(Err(what)),
-    };
-    let (mut content, mut digest) = (0, Xxh3::new());
-    let mut chunk = vec![0; CHUNK_BYTES + 4];
-    while content < snapshot.length {
-        let length = (snapshot.length - content).min(CHUNK_BYTES as u64) as usize;
-        let read = file.read_at(&mut chunk[..length + 4], chunk_offset(content))?;
-        let whole = read == length + 4;
-        if !whole || chunk_crc(salt, content, &chunk[..length]) != u32_at(&chunk, length) {
-            return Ok(Err(format!("its content at {content} does not match its checksum")));
-        }
-        digest.update(&chunk[..length]);
-        content += length as u64;
-        if !pace(length as u64) {
-            return Ok(Err("it was not read to its end".to_owned()));
-        }
-    }
-    if digest.digest128() != snapshot.digest {
-        return Ok(Err("its content does not match its digest".to_owned()));
-    }
-    Ok(Ok(snapshot))
-}
-
-/// What the footer of a file of this length says.
-fn read_footer(
-    file: &NamedFile,
-    bytes: u64,
-    salt: u64,
-) -> Result<Result<Snapshot, &'static str>, DiskError> {
-    const CUT_OFF: &str = "it is cut off";
-    let length_at = bytes.saturating_sub(FOOTER_LENGTH_BYTES as u64);
-    let mut length = [0; FOOTER_LENGTH_BYTES];
-    if file.read_at(&mut length, length_at)? < length.len() {
-        return Ok(Err(CUT_OFF));
-    }
-    let length = u32_at(&length, 0) as usize;
-    let Some(start) = length_at.checked_sub(length as u64) else { return Ok(Err(CUT_OFF)) };
-    if length > FOOTER_BYTES_MAX {
-        return Ok(Err(CUT_OFF));
-    }
-    let mut footer = vec![0; length];
-    if file.read_at(&mut footer, start)? < length {
-        return Ok(Err(CUT_OFF));
-    }
-    Ok(decode_footer(&footer, salt).and_then(|snapshot| {
-        // Computed without overflow: the start of the footer bounds the content.
-        let fits = snapshot.length <= start && footer_offset(snapshot.length) == start;
-        fits.then_some(snapshot).ok_or("its length changed")
-    }))
-}
-
-/// The snapshot files of a directory, from the newest on, each judged when it is asked for.
-pub(crate) struct SnapshotFiles {
-    /// Names, the newest last.
-    names: Vec<(LogPosition, String)>,
-}
-
-/// A snapshot file and what it holds, or what is wrong with it.
-#[derive(Clone)]
-pub(crate) struct JudgedSnapshot {
-    pub(crate) name: String,
-    pub(crate) content: Result<Snapshot, String>,
-}
-
-impl SnapshotFiles {
-    pub(crate) fn among(names: &[String]) -> Self {
-        let position = |name: &str| {
-            let (term, index) = name.strip_prefix(SNAPSHOT_PREFIX)?.split_once('-')?;
-            let (term, index) = (term.parse().ok()?, index.parse().ok()?);
-            let position = LogPosition::new(Term(term), LogIndex(index));
-            // Spelled back, so that there is one spelling.
-            (snapshot_name(position) == name).then_some(position)
-        };
-        let named = |name: &String| Some((position(name)?, name.clone()));
-        let mut names: Vec<_> = names.iter().filter_map(named).collect();
-        names.sort_unstable_by_key(|(position, _)| position.index);
-        Self { names }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
-    /// The newest one that was not judged yet.
-    pub(crate) fn next(
-        &mut self,
-        disk: &dyn Disk,
-        directory: u128,
-    ) -> Result<Option<JudgedSnapshot>, DiskError> {
-        let Some((_, name)) = self.names.pop() else { return Ok(None) };
-        let file = NamedFile::open(disk, &name)?;
-        let content = check(&file, directory, &mut |_| true)?;
-        Ok(Some(JudgedSnapshot { name, content }))
-    }
-
-    /// As [`Self::next`], but believes what the file says that it holds.
-    pub(crate) fn next_described(
-        &mut self,
-        disk: &dyn Disk,
-        directory: u128,
-    ) -> Result<Option<JudgedSnapshot>, DiskError> {
-        let Some((_, name)) = self.names.pop() else { return Ok(None) };
-        let file = NamedFile::open(disk, &name)?;
-        let content = describe(&file, directory)?.map(|(snapshot, _salt)| snapshot);
-        Ok(Some(JudgedSnapshot { name, content }))
     }
 }

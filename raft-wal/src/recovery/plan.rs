@@ -1,4 +1,4 @@
-//! What an opening finds and decides, before it changes anything.
+//! What an opening decides about what it finds, before it changes anything.
 //!
 //! The segments form *runs*: each continues the one before it without a fault. If the last run reaches
 //! the end of the log, and back to the beginning or to a snapshot, everything is there, whatever happened
@@ -19,11 +19,11 @@ use crate::format::batch::Outcome;
 use crate::format::header::{Repairs, SegmentHeader};
 use crate::format::record::Record;
 use crate::identity::Stored;
-use crate::recovery::replay::{Contradiction, Replay, Unsound};
-use crate::recovery::scan::{Scan, ScannedBatch, segment_files, take_replaced};
-use crate::recovery::together::scan_all;
+use crate::recovery::findings::Findings;
+use crate::recovery::replay::Replay;
+use crate::recovery::scan::{Scan, ScannedBatch};
 use crate::recovery::{Damage, RecoveryReport};
-use crate::snapshots::{JudgedSnapshot, SnapshotFiles, snapshot_name};
+use crate::snapshots::{SnapshotFiles, snapshot_name};
 use crate::state::LogState;
 
 /// What has to be written again before anything new.
@@ -91,27 +91,6 @@ pub(crate) struct Plan {
     pub(crate) report: RecoveryReport,
 }
 
-/// What was read.
-pub(crate) struct Findings<'a> {
-    config: &'a WalConfig,
-    scans: Vec<Scan>,
-    /// In the order of the scans, without gaps; the last one ends with the last scan.
-    runs: Vec<Range<usize>>,
-    /// What ends each run but the last.
-    breaks: Vec<Damage>,
-    /// What each run amounts to, if anything.
-    replays: Vec<Option<Replay>>,
-    /// All snapshot files, the newest first.
-    judged: Vec<JudgedSnapshot>,
-    /// Whole snapshots, the newest first.
-    snapshots: Vec<Snapshot>,
-    /// Is the newest snapshot file whole?
-    newest_whole: bool,
-    obsolete: Vec<String>,
-    broken: Vec<String>,
-    report: RecoveryReport,
-}
-
 /// Decides about a directory whose identity is known.
 ///
 /// # Errors
@@ -163,161 +142,7 @@ pub(crate) fn create(
     })
 }
 
-impl<'a> Findings<'a> {
-    /// Reads everything; `None` if there is no segment.
-    ///
-    /// # Errors
-    /// If something cannot be read, or another version wrote it. Damage is no error here.
-    pub(crate) fn read(
-        disk: &dyn Disk,
-        config: &'a WalConfig,
-        stored: &Stored,
-        names: &[String],
-    ) -> Result<Option<Self>, OpenError> {
-        let directory = stored.identity.incarnation;
-        let mut files = segment_files(names)?;
-        if files.is_empty() {
-            return Ok(None);
-        }
-        let replaced = take_replaced(disk, directory, &mut files)?;
-        let mut report = RecoveryReport::default();
-        let scans = scan_all(disk, files, directory)?;
-        for scan in &scans {
-            report.segments += 1;
-            report.bytes += scan.bytes;
-            report.header_copies_damaged += u64::from(scan.copy_damaged);
-        }
-        let mut findings = Findings {
-            config,
-            scans,
-            runs: Vec::new(),
-            breaks: Vec::new(),
-            replays: Vec::new(),
-            judged: Vec::new(),
-            snapshots: Vec::new(),
-            newest_whole: true,
-            obsolete: replaced,
-            broken: Vec::new(),
-            report,
-        };
-        findings.judge_snapshots(disk, directory, names)?;
-        findings.find_runs();
-        Ok(Some(findings))
-    }
-
-    /// The segments that count, in the order of their numbers, as far as each could be read and fits
-    /// those before it.
-    pub(crate) fn scans(&self) -> &[Scan] {
-        &self.scans
-    }
-
-    /// The segments that count no longer, because one that does is a copy of them.
-    pub(crate) fn obsolete(&self) -> &[String] {
-        &self.obsolete
-    }
-
-    /// The snapshot files, the newest first.
-    pub(crate) fn judged(&self) -> &[JudgedSnapshot] {
-        &self.judged
-    }
-
-    /// Every place in the segments that is not as it was written, needed or not.
-    pub(crate) fn damages(&self) -> Vec<Damage> {
-        let mut damages: Vec<Damage> =
-            self.scans.iter().filter_map(|scan| scan.fault.clone()).collect();
-        for damage in &self.breaks {
-            if !damages.contains(damage) {
-                damages.push(damage.clone());
-            }
-        }
-        damages
-    }
-
-    /// Reads the snapshots from the newest on, until two are whole.
-    fn judge_snapshots(
-        &mut self,
-        disk: &dyn Disk,
-        directory: u128,
-        names: &[String],
-    ) -> Result<(), OpenError> {
-        let mut files = SnapshotFiles::among(names);
-        let mut first = true;
-        while let Some(judged) = files.next(disk, directory)? {
-            let JudgedSnapshot { name, content } = judged.clone();
-            match content {
-                Ok(_) if self.snapshots.len() == 2 => self.obsolete.push(name),
-                Ok(snapshot) => self.snapshots.push(snapshot),
-                Err(what) => {
-                    tracing::error!(file = name, what, "a snapshot is damaged");
-                    self.newest_whole &= !first;
-                    self.report.snapshots_damaged += 1;
-                    self.broken.push(name);
-                }
-            }
-            self.judged.push(judged);
-            first = false;
-        }
-        Ok(())
-    }
-
-    /// Splits the segments into runs. A batch that contradicts what stands before it is a fault like
-    /// any other, and makes the runs be looked for anew.
-    fn find_runs(&mut self) {
-        loop {
-            self.split();
-            let Err((start, Contradiction { segment, batch, what })) = self.replay() else {
-                return;
-            };
-            let scan = &mut self.scans[start + segment];
-            match batch {
-                None => {
-                    scan.set_fault(0, what);
-                    scan.header = None;
-                    scan.batches.clear();
-                }
-                Some(batch) => {
-                    let offset = scan.batches[batch].offset;
-                    scan.batches.truncate(batch);
-                    scan.set_fault(offset, what);
-                }
-            }
-            scan.surviving = None;
-        }
-    }
-
-    /// Replays all runs, up to a contradiction in the one that begins at a scan. What a run cannot
-    /// begin with is left out of it.
-    fn replay(&mut self) -> Result<(), (usize, Contradiction)> {
-        self.replays.clear();
-        for run in &mut self.runs {
-            let replay = loop {
-                match Replay::of(&self.scans[run.clone()]) {
-                    Ok(replay) => break replay,
-                    Err(Unsound::NoBeginning) => run.start += 1,
-                    Err(Unsound::Contradiction(found)) => return Err((run.start, found)),
-                }
-            };
-            self.replays.push(replay);
-        }
-        Ok(())
-    }
-
-    fn split(&mut self) {
-        self.runs.clear();
-        self.breaks.clear();
-        let mut start = 0;
-        let last = self.scans.len() - 1;
-        for here in 1..=last {
-            let [previous, scan] = [&self.scans[here - 1], &self.scans[here]];
-            if let Some(damage) = scan.break_behind(previous, here == last) {
-                self.runs.push(start..here);
-                self.breaks.push(damage);
-                start = here;
-            }
-        }
-        self.runs.push(start..last + 1);
-    }
-
+impl Findings<'_> {
     /// What an opening will do about it.
     ///
     /// # Errors
