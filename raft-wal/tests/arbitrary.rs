@@ -234,3 +234,15 @@ fn a_snapshot_that_was_passed_over_stays_so() {
     disk.crash();
     assert_eq!(open(&disk, &support::config()).unwrap().restored, first);
 }
+
+/// A batch says twice what it leaves behind, and its records say it too.
+#[test]
+fn a_batch_that_contradicts_its_own_records_is_refused() {
+    let disk = BASES[3].fork(1);
+    let name = disk.names().into_iter().rfind(|name| name.starts_with("segment-")).unwrap();
+    let mut segment = Segment::parse(&disk.read(&name).unwrap()).unwrap();
+    let last = segment.batches.iter_mut().rfind(|batch| !batch.records.is_empty()).unwrap();
+    last.header.lie(56, &77_u64.to_le_bytes());
+    disk.put(&name, segment.encode());
+    refused(&disk, "another term than the records say");
+}

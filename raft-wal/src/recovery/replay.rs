@@ -85,6 +85,11 @@ impl Replay {
                         Unsound::Contradiction(Contradiction { segment, batch: Some(batch), what })
                     })?;
                 }
+                if replay.state.outcome() != scanned.outcome {
+                    let what = "a batch leaves something else behind than it says".to_owned();
+                    let found = Contradiction { segment, batch: Some(batch), what };
+                    return Err(Unsound::Contradiction(found));
+                }
             }
         }
         Ok(Some(replay))
