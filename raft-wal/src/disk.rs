@@ -6,7 +6,10 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::io::Errno;
+
 use crate::error::DiskError;
+use crate::format::SECTOR_BYTES;
 
 /// One directory, as seen by one process at a time.
 ///
@@ -242,15 +245,47 @@ fn write_all(file: &dyn DiskFile, mut bytes: &[u8], mut offset: u64) -> io::Resu
     Ok(())
 }
 
+/// Sectors that the medium cannot give back any more are damaged like any others: something that no
+/// checksum fits stands in for them, and whoever reads judges by that. Not if they are many: then the
+/// disk has failed.
 fn read_all(file: &dyn DiskFile, into: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut done = 0;
+    let (mut done, mut unreadable) = (0, 0);
     while done < into.len() {
-        match file.read_at(&mut into[done..], offset + done as u64) {
+        let at = offset + done as u64;
+        match file.read_at(&mut into[done..], at) {
             Ok(0) => break,
             Ok(read) => done += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_unreadable(&error) => {
+                // Less than a sector, so it fits.
+                let within = (at % SECTOR_BYTES as u64) as usize;
+                let end = into.len().min(done + SECTOR_BYTES - within);
+                match file.read_at(&mut into[done..end], at) {
+                    Ok(0) => break,
+                    Ok(read) => done += read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if is_unreadable(&error) && unreadable < UNREADABLE_MAX => {
+                        into[done..end].fill(UNREADABLE);
+                        unreadable += 1;
+                        done = end;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
             Err(error) => return Err(error),
         }
     }
     Ok(done)
 }
+
+/// Did the medium itself fail, at this place?
+fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::IO.raw_os_error())
+}
+
+/// So many sectors may be unreadable in what is read at once: a bad place takes eight of them on most
+/// disks, and of a disk that is gone not even the identity, sixteen sectors, can be read.
+const UNREADABLE_MAX: usize = 15;
+
+/// Stands in for what cannot be read: not zeros, which would look as if nothing had been written.
+const UNREADABLE: u8 = 0xBD;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use raft_core::{Entry, HardState, Incarnation, LogPosition, Term, Write};
-use raft_wal::sim::SimDisk;
+use raft_wal::sim::{Damage, SimDisk};
 use raft_wal::{Log, OpenError, WalConfig};
 use support::{Random, Twin, command, config, node, open, twin_of};
 
@@ -435,4 +435,34 @@ proptest! {
         }
         judge(&disk, &history, "damage");
     }
+}
+
+/// A medium fails at single places: that is damage like any other, which the others make good, and no
+/// reason never to start again. A medium that fails everywhere is another matter.
+#[test]
+fn a_sector_that_cannot_be_read_is_damaged_like_any_other() {
+    let (disk, history) = directory(12, 16, true);
+    let mut limping = 0;
+    let files = segments(&disk).into_iter().chain(["IDENTITY".to_owned()]);
+    for name in files {
+        let sectors = disk.read(&name).unwrap().len() / SECTOR;
+        for sector in (0..sectors as u64).step_by(3) {
+            let verdict = |damage: &Damage| {
+                let fork = disk.fork(sector);
+                fork.damage(&name, damage);
+                judge(&fork, &history, &format!("{name}: {damage:?}"))
+            };
+            let unreadable = verdict(&Damage::Unreadable { sector });
+            let (at, bytes) = (sector * SECTOR as u64, SECTOR as u64);
+            assert_eq!(unreadable, verdict(&Damage::Garbage { at, bytes, seed: sector }));
+            limping += u32::from(unreadable == Verdict::Limping);
+        }
+    }
+    assert!(limping > 5, "{limping}");
+    let gone = disk.fork(1);
+    for sector in 0..16 {
+        gone.damage("IDENTITY", &Damage::Unreadable { sector });
+    }
+    let error = open(&gone).map(drop).unwrap_err();
+    assert!(error.is_disk_failure(), "{error}");
 }

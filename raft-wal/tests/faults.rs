@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use raft_core::{Restored, Write};
-use raft_wal::sim::{Damage, Fault, FaultRule, Operation, SimDisk};
+use raft_wal::sim::{Fault, FaultRule, Operation, SimDisk};
 use raft_wal::{Disk, DiskFile, Log, OpenError, OpenErrorKind, WalError};
 use support::model::Model;
 use support::{Random, command, config, open};
@@ -66,24 +66,6 @@ fn a_read_error_anywhere_ends_the_opening_and_changes_nothing() {
             places = place;
         }
         assert!(places > 8, "{places}");
-    }
-}
-
-#[test]
-fn a_sector_that_cannot_be_read_is_no_empty_one() {
-    let (disk, restored) = directory(1);
-    for name in disk.names() {
-        let sectors = disk.read(&name).unwrap().len().div_ceil(512) as u64;
-        for sector in 0..sectors {
-            let copy = disk.fork(sector);
-            copy.damage(&name, &Damage::Unreadable { sector });
-            let context = format!("{name}, sector {sector}");
-            match open(&copy) {
-                // One that the recovery has no need of.
-                Ok(opened) => assert_eq!(opened.restored, restored, "{context}"),
-                Err(error) => assert!(error.is_disk_failure(), "{context}: {error}"),
-            }
-        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::fault::{Fault, FaultRule, Operation};
 use super::file::{FILE_BYTES_MAX, FileState};
 use super::latency::Latency;
@@ -275,7 +277,7 @@ impl State {
 
     fn unreadable(&mut self) -> io::Error {
         self.stats.unreadable_hits += 1;
-        io::Error::other("a simulated sector cannot be read")
+        Errno::IO.into()
     }
 
     pub(super) fn write(
