@@ -51,8 +51,11 @@ pub struct Log {
     /// took the place of the log.
     needed_from: u64,
     spare: Option<Spare>,
-    /// A spare was ordered for the current segment.
+    /// A spare was ordered, and has neither come nor failed.
     spare_ordered: bool,
+    /// The last one could not be had: the next one is wanted at once, however empty the segment is,
+    /// because it shows when there is room again.
+    spare_missed: bool,
     spares: u64,
     /// What the next scrub looks at.
     scrub_turn: usize,
@@ -110,6 +113,7 @@ impl Log {
             segment,
             spare: None,
             spare_ordered: false,
+            spare_missed: false,
             spares: 1,
             scrub_turn: 0,
             poisoned: false,
@@ -185,14 +189,15 @@ impl Log {
         &self.snapshots
     }
 
-    /// An order to prepare the next segment, as soon as the current one is half full and if none
-    /// was given yet. To be run beside the log; a log whose orders nobody runs prepares its
+    /// An order to prepare the next segment, as soon as the current one is half full or the last attempt
+    /// has failed; the next order when this one is answered by [`Log::offer_spare`] or
+    /// [`Log::spare_failed`]. To be run beside the log; a log whose orders nobody runs prepares its
     /// segments itself, and takes longer when it rolls.
     pub fn spare_wanted(&mut self) -> Option<SpareJob> {
         let wanted = self.spare.is_none()
             && !self.spare_ordered
             && !self.poisoned
-            && self.segment.end >= self.segment.bytes / 2;
+            && (self.spare_missed || self.segment.end >= self.segment.bytes / 2);
         wanted.then(|| {
             self.spare_ordered = true;
             self.spare_job(self.segment_bytes)
@@ -202,11 +207,12 @@ impl Log {
     /// Takes a prepared segment for the next roll.
     pub fn offer_spare(&mut self, spare: Spare) {
         self.spare = Some(spare);
+        (self.spare_ordered, self.spare_missed) = (false, false);
     }
 
     /// The order could not be carried out: it may be given again.
     pub fn spare_failed(&mut self) {
-        self.spare_ordered = false;
+        (self.spare_ordered, self.spare_missed) = (false, true);
     }
 
     /// The number of the segment that is written to.
@@ -396,14 +402,17 @@ impl Log {
         let header = std::mem::replace(&mut self.header, header);
         let is_beginning = std::mem::replace(&mut self.is_beginning, true);
         self.sealed.push_back(Sealed { name, header, is_beginning });
-        self.spare_ordered = false;
         Ok(())
     }
 
     fn take_spare(&mut self, bytes: u64) -> Result<Spare, DiskError> {
         match self.spare.take_if(|spare| spare.bytes >= bytes) {
             Some(spare) => Ok(spare),
-            None => self.spare_job(bytes).prepare(),
+            None => {
+                let spare = self.spare_job(bytes).prepare();
+                self.spare_missed |= spare.is_err();
+                spare
+            }
         }
     }
 

@@ -52,10 +52,12 @@ impl Run {
                     return false;
                 }
             }
-            if random.one_in(3)
-                && let Some(Ok(spare)) = log.spare_wanted().map(SpareJob::run)
-            {
-                log.offer_spare(spare);
+            if random.one_in(3) {
+                match log.spare_wanted().map(SpareJob::run) {
+                    Some(Ok(spare)) => log.offer_spare(spare),
+                    Some(Err(_)) => log.spare_failed(),
+                    None => {}
+                }
             }
             if log.sync().is_err() {
                 return false;

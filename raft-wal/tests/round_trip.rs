@@ -178,6 +178,7 @@ fn a_full_disk_leaves_room_for_votes_and_goes_on_when_there_is_room_again() {
     loop {
         if let Some(job) = log.spare_wanted() {
             assert!(job.run().is_err_and(|error| error.is_no_space()), "no room for a spare");
+            log.spare_failed();
         }
         match append(&mut log, written + 1) {
             Ok(()) => written += 1,

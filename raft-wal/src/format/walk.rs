@@ -163,6 +163,19 @@ impl<'a> Walker<'a> {
         is_unwritten(&self.bytes[told..]).then_some(outcome)
     }
 
+    /// The successor that a seal names which can still be read, although a batch before it is damaged.
+    pub(crate) fn surviving_seal(&self) -> Option<u64> {
+        let rest = &self.bytes[self.at..];
+        rest.chunks_exact(SECTOR_BYTES).enumerate().find_map(|(n, sector)| {
+            let at = (self.at + n * SECTOR_BYTES) as u64;
+            let header = BatchHeader::read(sector, self.salt, self.segment, at)?;
+            match header.records(sector).ok()?.as_slice() {
+                [(_, Record::Seal(next))] => Some(*next),
+                _ => None,
+            }
+        })
+    }
+
     /// Looks behind the next `skip` bytes for a batch written when what stands here was durable.
     fn proof_of_durability(&self, skip: usize) -> Option<String> {
         let mut at = self.at + skip;

@@ -137,9 +137,7 @@ impl Log {
             remove(self.disk.as_ref(), &name)?;
         }
         remove(self.disk.as_ref(), &before.file.name)?;
-        sync_directory(self.disk.as_ref())?;
-        self.spare_ordered = false;
-        Ok(())
+        Ok(sync_directory(self.disk.as_ref())?)
     }
 
     /// Entries in batches of the usual size behind `state`, and the vote if that does not have it.

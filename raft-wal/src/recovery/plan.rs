@@ -184,16 +184,14 @@ impl Findings<'_> {
             let what = format!("{what}; with it this node's last vote may be lost");
             OpenError::corrupt(file, *offset, what)
         };
+        if let Some(next) = last.sealed_for {
+            let what = format!("segment {next}, which follows it, is missing");
+            let (file, offset) = (last.file.name.clone(), last.link.end);
+            return Err(lost(&Damage { file, offset, what }));
+        }
         match &last.fault {
             Some(damage) => last.surviving.ok_or_else(|| lost(damage)),
-            None => {
-                if let Some(next) = last.sealed_for {
-                    let what = format!("segment {next}, which follows it, is missing");
-                    let (file, offset) = (last.file.name.clone(), last.link.end);
-                    return Err(lost(&Damage { file, offset, what }));
-                }
-                Ok(last.outcome())
-            }
+            None => Ok(last.outcome()),
         }
     }
 
@@ -431,19 +429,20 @@ impl Findings<'_> {
         let header = scan.header.clone();
         let mut header = header.unwrap_or_else(|| unreachable!("a run has headers"));
         header.id = id;
-        if let Some((end, repairs)) = repaired {
-            header.repairs = repairs;
-            state.set_repairs(repairs);
-            if state.hard_state() != end.hard_state {
-                let (group, record) = (state.group(), Record::HardState(end.hard_state));
-                state.apply_record(group, &record).map_err(|what| {
-                    OpenError::corrupt(&scan.file.name, 0, format!("behind the damage {what}"))
-                })?;
-                let records = vec![(group, record)];
-                batches.push(TailBatch { outcome: state.outcome(), records });
-            }
+        // Not those of the tail's own header: a repair may have been written down behind it.
+        let repairs = repaired.map_or(state.repairs(), |(_, repairs)| repairs);
+        header.repairs = repairs;
+        state.set_repairs(repairs);
+        if let Some((end, _)) = repaired
+            && state.hard_state() != end.hard_state
+        {
+            let (group, record) = (state.group(), Record::HardState(end.hard_state));
+            state.apply_record(group, &record).map_err(|what| {
+                OpenError::corrupt(&scan.file.name, 0, format!("behind the damage {what}"))
+            })?;
+            let records = vec![(group, record)];
+            batches.push(TailBatch { outcome: state.outcome(), records });
         }
-        let repairs = header.repairs;
         let hard_state = state.hard_state();
         let beginnings = &replay.beginnings;
         let is_beginning = |scan: usize| beginnings.get(scan - run.start) == Some(&true);

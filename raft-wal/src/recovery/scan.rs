@@ -56,7 +56,7 @@ pub(crate) struct Scan {
     pub(crate) batches: Vec<ScannedBatch>,
     /// Where its data end: what a successor must name.
     pub(crate) link: Link,
-    /// The successor that its seal names.
+    /// The successor that its seal names, also if that stands behind the fault.
     pub(crate) sealed_for: Option<u64>,
     /// Was nothing ever written behind its header?
     pub(crate) untouched: bool,
@@ -233,6 +233,7 @@ impl Scan {
                 Step::End(End::Damaged { what }) => (walker.offset(), what),
             };
             self.surviving = walker.surviving_outcome();
+            self.sealed_for = self.sealed_for.or_else(|| walker.surviving_seal());
             self.set_fault(fault.0, fault.1);
             return;
         }

@@ -94,9 +94,13 @@ impl Model {
             }
             4 if random.one_in(3) => self.rewrite(log),
             5 => {
-                if let Some(Ok(spare)) = log.spare_wanted().map(raft_wal::SpareJob::run) {
-                    log.offer_spare(spare);
-                    self.count("spare");
+                match log.spare_wanted().map(raft_wal::SpareJob::run) {
+                    Some(Ok(spare)) => {
+                        log.offer_spare(spare);
+                        self.count("spare");
+                    }
+                    Some(Err(_)) => log.spare_failed(),
+                    None => {}
                 }
                 Ok(())
             }
