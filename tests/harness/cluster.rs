@@ -297,6 +297,23 @@ impl<D: Storage> Cluster<D> {
         Some(named)
     }
 
+    /// Stores the snapshot again that a node takes to be there, and that turned out damaged, if nothing
+    /// was applied since. The bytes are the same, so the node need not be told.
+    pub fn cut_snapshot_again(&mut self, id: NodeId) -> bool {
+        let status = self.node(id).status();
+        let held = status.snapshot.filter(|held| held.position.index == status.applied);
+        let base = held.and_then(|held| self.node(id).snapshot_base(held.position.index));
+        let Some(member) = self.members.get_mut(&id) else { return false };
+        let bytes = member.machine.snapshot_at(status.applied);
+        let (Some(base), Some(bytes)) = (base, bytes) else { return false };
+        let kept = member.disk.keep(base, &bytes);
+        let kept = self.unless_failed(id, kept);
+        kept.is_some_and(|snapshot| {
+            assert_eq!(Some(snapshot.id()), held, "{id}: the same state in other bytes");
+            true
+        })
+    }
+
     /// Reads the first chunk that a peer of this node waits for, without polling. False if none does.
     pub fn read_chunk(&mut self, id: NodeId) -> bool {
         let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));

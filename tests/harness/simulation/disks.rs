@@ -100,9 +100,14 @@ impl Simulation {
                 }
             }
         }
-        // Another one can be cut as soon as something new was applied.
+        // A newer one, or the same again: peers may wait for it before anything new can be committed.
         for id in self.without_snapshot.clone() {
-            self.cut(id);
+            if self.runs(id) && self.cluster.cut_snapshot_again(id) {
+                self.note(|| format!("{id} writes its snapshot again"));
+                self.without_snapshot.remove(&id);
+            } else {
+                self.cut(id);
+            }
         }
         let wait = self.up_to(self.options.scrub_interval * 2);
         self.later(wait, Happening::Scrub);

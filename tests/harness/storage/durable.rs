@@ -89,6 +89,7 @@ impl Durable {
     }
 
     pub fn keep(&mut self, snapshot: Snapshot) {
+        self.snapshots.retain(|held| held.base.position != snapshot.base.position);
         self.snapshots.push(snapshot);
         if self.snapshots.len() > 2 {
             self.snapshots.remove(0);

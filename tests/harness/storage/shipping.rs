@@ -359,7 +359,7 @@ impl Storage for Store {
                 return Err(error);
             }
         };
-        self.compare(&restored, &report);
+        self.compare(&restored, &log.snapshots().held(), &report);
         self.found = report;
         self.log = Some(log);
         self.newest_segment = self.segment_numbers().max().unwrap_or(0);

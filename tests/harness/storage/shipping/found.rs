@@ -15,7 +15,12 @@ impl Store {
 
     /// All that was acknowledged is there, and nothing else, except that what was under way when the last
     /// life ended may be there as well. After damage the node must know what it lost.
-    pub(super) fn compare(&mut self, restored: &Restored, report: &RecoveryReport) {
+    pub(super) fn compare(
+        &mut self,
+        restored: &Restored,
+        held: &[Snapshot],
+        report: &RecoveryReport,
+    ) {
         let possible: Vec<Durable> = self.possible_states();
         let agrees = |state: &&Durable| {
             let exact = remembers_all(state, restored);
@@ -34,9 +39,8 @@ impl Store {
             assert_eq!(report.snapshots_damaged, 0, "no snapshot was damaged");
         }
         self.check_snapshot(state, restored);
-        let certain = state.snapshots.iter().filter(|it| {
-            restored.snapshot.as_ref().is_some_and(|newest| it.index() <= newest.index())
-        });
+        // A damaged one was put aside: from here on nobody has it.
+        let certain = state.snapshots.iter().filter(|it| held.contains(it));
         let snapshots = certain.cloned().collect();
         self.durable = Durable { snapshots, ..Durable::of(restored) };
         self.made.extend(restored.snapshot.clone());
