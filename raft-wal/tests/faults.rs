@@ -5,13 +5,15 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use raft_core::{Restored, Write};
 use raft_wal::sim::{Fault, FaultRule, Operation, SimDisk};
-use raft_wal::{Disk, DiskFile, Log, OpenError, OpenErrorKind, WalError};
+use raft_wal::{Log, OpenErrorKind, WalError};
+use support::between::{Between, Meddler};
+use support::history::{after_power_cut, append, cast};
 use support::model::Model;
+use support::snapshots::{CLUSTER, base, content};
 use support::{Random, command, config, open};
 
 /// A directory with segments and snapshots, and what it holds.
@@ -113,70 +115,16 @@ fn a_spare_that_fails_is_not_missed() {
     assert_eq!(open(&disk).unwrap().restored.entries.len(), 40);
 }
 
-/// A disk whose files write and read nothing, and say so.
-struct Idle {
-    disk: SimDisk,
-    operation: Operation,
-}
+/// Reads or writes nothing, and says so.
+struct Idle(Operation);
 
-struct IdleFile(Box<dyn DiskFile>, Operation);
-
-impl Idle {
-    fn open_on(disk: &SimDisk, operation: Operation) -> OpenError {
-        let idle = Self { disk: disk.for_this_life(), operation };
-        Log::open(Arc::new(idle), &config()).err().unwrap()
+impl Meddler for Idle {
+    fn read(&self) -> Option<usize> {
+        (self.0 == Operation::Read).then_some(0)
     }
 
-    fn wrap(&self, file: io::Result<Box<dyn DiskFile>>) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(IdleFile(file?, self.operation)))
-    }
-}
-
-impl Disk for Idle {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-
-    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        self.wrap(self.disk.create(name))
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        self.wrap(self.disk.open(name))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn sync_directory(&self) -> io::Result<()> {
-        self.disk.sync_directory()
-    }
-
-    fn random(&self) -> io::Result<u64> {
-        self.disk.random()
-    }
-}
-
-impl DiskFile for IdleFile {
-    fn bytes(&self) -> io::Result<u64> {
-        self.0.bytes()
-    }
-
-    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
-        if self.1 == Operation::Read { Ok(0) } else { self.0.read_at(into, offset) }
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        if self.1 == Operation::Write { Ok(0) } else { self.0.write_at(bytes, offset) }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
+    fn write(&self) -> Option<usize> {
+        (self.0 == Operation::Write).then_some(0)
     }
 }
 
@@ -185,9 +133,57 @@ impl DiskFile for IdleFile {
 fn a_disk_that_does_nothing_has_failed() {
     let (disk, restored) = directory(1);
     for operation in [Operation::Read, Operation::Write] {
-        let error = Idle::open_on(&disk, operation);
+        let idle = Between::on(&disk, Arc::new(Idle(operation)));
+        let error = Log::open(idle, &config()).map(drop).unwrap_err();
         assert!(error.is_disk_failure(), "{error}");
         disk.restart();
         assert_eq!(open(&disk.fork(1)).unwrap().restored, restored, "{operation:?}");
     }
+}
+
+/// What happens behind the log's back as soon as a segment has its name.
+#[derive(Default)]
+struct Meanwhile(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Meddler for Meanwhile {
+    fn renamed(&self, to: &str) {
+        let meddle = self.0.lock().unwrap().take_if(|_| to.starts_with("segment-"));
+        if let Some(meddle) = meddle {
+            meddle();
+        }
+    }
+}
+
+/// The sync of the directory fails for the thread that cuts a snapshot, which takes the error with it:
+/// the one for the log succeeds, and proves nothing.
+#[test]
+fn a_failed_sync_of_the_directory_counts_for_whoever_it_was_not_told() {
+    let mut refused = 0;
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let meanwhile = Arc::new(Meanwhile::default());
+        let between = Between::on(&disk, Arc::clone(&meanwhile));
+        let mut log = Log::open(between, &config()).unwrap().log;
+        cast(&mut log, 2);
+        append(&mut log, 2, 1..=2);
+        let mut writer = log.snapshots().create(base(CLUSTER, 1)).unwrap();
+        writer.write(&content(1)).unwrap();
+        let failing = disk.clone();
+        *meanwhile.0.lock().unwrap() = Some(Box::new(move || {
+            failing.add_fault(FaultRule::new(Fault::Error).on(&[Operation::SyncDirectory]));
+            assert!(matches!(writer.finish(), Err(WalError::Disk { .. })));
+        }));
+        let mut acknowledged = 2;
+        for index in 3..20 {
+            let write = Write::detached(None, None, vec![command(index, 2, 900)]);
+            if log.append(&[write]).and_then(|()| log.sync()).is_err() {
+                refused += 1;
+                break;
+            }
+            acknowledged = index;
+        }
+        let restored = after_power_cut(&disk);
+        assert!(restored.entries.len() as u64 >= acknowledged, "seed {seed}: {acknowledged}");
+    }
+    assert_eq!(refused, 20);
 }

@@ -12,7 +12,7 @@ use raft_core::{
 };
 use raft_wal::sim::{Damage, Fault, FaultRule, Operation, SimDisk};
 use raft_wal::{Log, OpenedLog, SnapshotStore, WalError};
-use support::snapshots::{ALONE, CLUSTER, VOTE, base, content, snapshot};
+use support::snapshots::{CLUSTER, VOTE, base, content, snapshot};
 use support::{command, open};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -215,17 +215,6 @@ fn a_log_that_is_older_than_its_snapshot_is_refused() {
 }
 
 #[test]
-fn a_snapshot_comes_first_in_its_batch_or_not_at_all() {
-    let disk = SimDisk::new(1);
-    let (mut log, store) = store(&disk);
-    store.store(Incoming::Begin(snapshot(10))).unwrap();
-    store.store(chunk(&snapshot(10), 0, content(10))).unwrap();
-    let before = Write::detached(Some(VOTE), None, vec![command(1, 2, 10)]);
-    let refusal = log.append(&[before, install(&snapshot(10))]).unwrap_err();
-    assert!(refusal.to_string().contains("in the middle of a batch"), "{refusal}");
-}
-
-#[test]
 fn two_snapshots_are_kept() {
     let disk = SimDisk::new(1);
     let (mut log, store) = store(&disk);
@@ -340,36 +329,6 @@ fn a_snapshot_that_is_held_already_need_not_arrive() {
     assert_eq!((restored.base, restored.snapshot), (held.base.clone(), Some(held)));
 }
 
-/// The members are those of the snapshot that took the place of the log, also when what stands behind it
-/// is damaged.
-#[test]
-fn who_decides_alone_is_told_by_the_snapshot_that_was_installed() {
-    for (members_then, is_alone) in [(ALONE, true), (CLUSTER, false)] {
-        let disk = SimDisk::new(1);
-        let (mut log, store) = store(&disk);
-        let snapshot = Snapshot { base: base(members_then, 20), ..snapshot(20) };
-        store.store(Incoming::Begin(snapshot.clone())).unwrap();
-        store.store(chunk(&snapshot, 0, content(20))).unwrap();
-        log.append(&[install(&snapshot)]).unwrap();
-        for index in 21..=23 {
-            log.append(&[Write::detached(None, None, vec![command(index, 2, 900)])]).unwrap();
-            log.sync().unwrap();
-        }
-        log.close().unwrap();
-        disk.restart();
-        let last = disk.names().into_iter().rfind(|name| name.starts_with("segment-"));
-        // Behind the record of the snapshot, in the first entry.
-        assert!(disk.damage(&last.unwrap(), &Damage::FlipBit { at: 2 * 4096 + 512 + 200, bit: 1 }));
-        match open(&disk) {
-            Ok(opened) => {
-                assert!(opened.report.limping && !is_alone);
-                assert_eq!(opened.restored.lost, LogPosition::new(Term(2), LogIndex(23)));
-            }
-            Err(error) => assert!(error.is_safety_refusal() && is_alone),
-        }
-    }
-}
-
 /// A segment that stands on entries that were cut off later cannot be where the log begins, so the one
 /// before it stays as long as the older snapshot may be needed.
 #[test]
@@ -409,37 +368,4 @@ fn the_older_snapshot_finds_its_log_also_behind_a_truncation() {
     let OpenedLog { restored, report, .. } = open(&disk).unwrap();
     assert!(!report.limping && report.snapshots_damaged == 1, "{report:?}");
     assert_eq!(restored.entries.last().map(|entry| entry.index), Some(LogIndex(last)));
-}
-
-/// The power fails at every operation of an installation, with the log synced before or behind: there is
-/// the log before, the snapshot alone, or all of the write.
-#[test]
-fn an_installation_cut_short_is_done_or_not() {
-    let mut seen = [0; 3];
-    for place in 0.. {
-        let disk = SimDisk::new(1);
-        let (mut log, store) = store(&disk);
-        log.append(&[Write::detached(Some(VOTE), None, vec![command(1, 2, 10)])]).unwrap();
-        log.sync().unwrap();
-        store.store(Incoming::Begin(snapshot(20))).unwrap();
-        store.store(chunk(&snapshot(20), 0, content(20))).unwrap();
-        let write = Write::detached_snapshot(None, snapshot(20), vec![command(21, 2, 10)]);
-        disk.inject(Fault::PowerCut, place);
-        if log.append(&[write]).and_then(|()| log.sync()).is_ok() {
-            break;
-        }
-        for cut in disk.power_cuts(64, place) {
-            let restored = open(&cut.disk).unwrap().restored;
-            let context = format!("operation {place}, with {:?}", cut.survived);
-            let base = restored.base.position.index.0;
-            let last = base + restored.entries.len() as u64;
-            let which = [(0, 1), (20, 20), (20, 21)].iter().position(|it| *it == (base, last));
-            seen[which.unwrap_or_else(|| panic!("{context}: {base}, {last}"))] += 1;
-            assert_eq!(restored.snapshot, (base == 20).then(|| snapshot(20)), "{context}");
-            cut.disk.crash();
-            let again = open(&cut.disk).unwrap().restored;
-            assert_eq!(again, restored, "{context}");
-        }
-    }
-    assert!(seen.iter().all(|count| *count > 1), "{seen:?}");
 }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::io::{self, BufRead, BufReader, Write as _};
+use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,9 +13,8 @@ use std::time::Duration;
 
 use raft_core::{HardState, LogBase, LogIndex, LogPosition, Term, Timestamp, Write};
 use raft_wal::sim::{Damage, Fault, FaultRule, SimDisk};
-use raft_wal::{
-    Completion, Disk, DiskFile, OpenError, OpenErrorKind, Opened, Repair, Wal, WalConfig, WalError,
-};
+use raft_wal::{Completion, OpenError, OpenErrorKind, Opened, Repair, Wal, WalConfig, WalError};
+use support::between::{Between, Meddler};
 use support::{Random, Twin, command, config, twin_of};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -313,83 +312,28 @@ fn a_killed_process_loses_nothing_and_its_lock() {
     assert!(entries <= acknowledged + 1);
 }
 
-/// A disk whose writes panic once it is told to.
-struct PanickingDisk {
-    disk: SimDisk,
-    panics: Arc<AtomicBool>,
-}
+/// From when on a write panics.
+#[derive(Default)]
+struct Bug(AtomicBool);
 
-struct PanickingFile {
-    file: Box<dyn DiskFile>,
-    panics: Arc<AtomicBool>,
-}
-
-impl PanickingDisk {
-    fn file(&self, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
-        Box::new(PanickingFile { file, panics: Arc::clone(&self.panics) })
-    }
-}
-
-impl Disk for PanickingDisk {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-
-    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(self.file(self.disk.create(name)?))
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(self.file(self.disk.open(name)?))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn sync_directory(&self) -> io::Result<()> {
-        self.disk.sync_directory()
-    }
-
-    fn random(&self) -> io::Result<u64> {
-        self.disk.random()
-    }
-}
-
-impl DiskFile for PanickingFile {
-    fn bytes(&self) -> io::Result<u64> {
-        self.file.bytes()
-    }
-
-    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(into, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        assert!(!self.panics.load(Ordering::Relaxed), "a bug, for the test");
-        self.file.write_at(bytes, offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+impl Meddler for Bug {
+    fn write(&self) -> Option<usize> {
+        assert!(!self.0.load(Ordering::Relaxed), "a bug, for the test");
+        None
     }
 }
 
 #[test]
 fn a_bug_in_the_writer_is_told_and_nothing_is_queued_for_ever() {
-    let panics = Arc::new(AtomicBool::new(false));
-    let disk = PanickingDisk { disk: SimDisk::new(1), panics: Arc::clone(&panics) };
+    let bug = Arc::new(Bug::default());
+    let disk = Between::on(&SimDisk::new(1), Arc::clone(&bug));
     let (done, completions) = channel();
     let tell = move |completion| drop(done.send(completion));
-    let Opened { wal, .. } = Wal::open_on(Arc::new(disk), config(), tell).unwrap();
+    let Opened { wal, .. } = Wal::open_on(disk, config(), tell).unwrap();
     let next = || completions.recv_timeout(PATIENCE).unwrap();
     wal.submit(append(1));
     assert!(matches!(next(), Completion::Durable(_)));
-    panics.store(true, Ordering::Relaxed);
+    bug.0.store(true, Ordering::Relaxed);
     wal.submit(append(2));
     assert!(matches!(next(), Completion::Failed(WalError::WriterPanicked)));
     let backlog = wal.backlog_bytes();

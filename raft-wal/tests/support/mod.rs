@@ -1,6 +1,8 @@
 //! What the tests share: random writes, and a twin that says what a log must remember.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod between;
+pub(crate) mod history;
 pub(crate) mod life;
 pub(crate) mod model;
 pub(crate) mod snapshots;
