@@ -48,7 +48,7 @@ impl FullDisk {
     /// Is there so little room, until the next segment is prepared, that proposals should wait at the
     /// door? Not when the disk is full: then they are refused.
     pub(crate) fn is_short_of_room(&self) -> bool {
-        !self.is_full && self.room < self.segment_bytes / 4
+        !self.is_full && self.room < self.moderate_bytes()
     }
 
     /// Is it the reason why there is no room?
@@ -78,13 +78,19 @@ impl FullDisk {
         if self.is_full {
             return false;
         }
-        // What is longer than half a segment may never find room in one, and gets one of its own.
-        if bytes > self.segment_bytes / 2 {
+        // What is longer may never find room beside headers and reserve, or not when it is needed: it
+        // gets a segment of its own.
+        if bytes > self.moderate_bytes() {
             return true;
         }
         let left = self.room.checked_sub(bytes);
         self.room = left.unwrap_or(self.room);
         left.is_some()
+    }
+
+    /// So much finds room in a new segment, however short segments are.
+    fn moderate_bytes(&self) -> u64 {
+        self.segment_bytes / 4
     }
 
     /// Should this node, which leads, try now to find another leader? Says so once.
@@ -95,11 +101,15 @@ impl FullDisk {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
     use raft_core::{
-        Entries, Entry, GroupId, Incarnation, LogIndex, LogPosition, NodeId, Payload, Round, Term,
-        Timestamp,
+        Entries, Entry, GroupId, Incarnation, LogIndex, LogPosition, Membership, NodeId, Payload,
+        Round, Term, Timestamp,
     };
+    use raft_wal::WalConfig;
+    use raft_wal::sim::SimDisk;
 
     use super::*;
 
@@ -144,6 +154,27 @@ mod tests {
             assert!(!disk.offers_leadership());
             disk.begin_turn(Space::Ample, 32 << 10);
             assert!(disk.admits(&append(1)));
+        }
+    }
+
+    /// What an empty log has no room for would never get in.
+    #[test]
+    fn whatever_its_length_a_command_finds_its_way_into_an_empty_log() {
+        for segment_bytes in [16 << 10, 20 << 10, 32 << 10, 64 << 10, 1 << 20] {
+            let node = NodeId::new(1).unwrap();
+            let membership = Membership::new([node]).unwrap();
+            let config = WalConfig {
+                segment_bytes,
+                ..WalConfig::new("simulated", "test", node, membership)
+            };
+            let disk = Arc::new(SimDisk::new(1).for_this_life());
+            let wal = Wal::open_on(disk, config, |_| {}).unwrap().wal;
+            let mut full_disk = FullDisk::new(segment_bytes);
+            for bytes in (0..segment_bytes as usize).step_by(100) {
+                full_disk.observe(&wal);
+                let command = [Bytes::from(vec![0; bytes])];
+                assert!(full_disk.admits_commands(&command), "{bytes} in {segment_bytes}");
+            }
         }
     }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::disk::{Disk, NamedFile, remove};
 use crate::error::{DiskError, WalError};
 
-/// How much is written at once while a segment is filled with zeros. Measured on Linux: after larger writes
-/// each later sync of a few sectors takes more processor time.
+/// How much is written at once while a segment is filled with zeros. Measured on Linux: after larger
+/// writes each later sync of a few sectors takes more processor time.
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// The order to prepare a segment: to be [run](SpareJob::run) on any thread.
@@ -29,8 +29,9 @@ impl SpareJob {
     /// Prepares the segment: creates it, fills it with zeros, syncs it.
     ///
     /// # Errors
-    /// [`WalError::NoSpace`] if the disk is full, or if it fails. The log does not depend on it: when a segment is needed it
-    /// tries once more, and only that failure counts.
+    /// [`WalError::NoSpace`] if the disk is full, or [`WalError::Disk`]. The log does not depend on it:
+    /// when a segment is needed it tries once more. [`Wal`](crate::Wal), which tells whoever submits
+    /// how much room there is, takes the second for a failure of the log.
     pub fn run(self) -> Result<Spare, WalError> {
         self.prepare().map_err(WalError::of_new_file)
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use raft_core::NodeId;
 use raft_wal::Space;
-use raft_wal::sim::{Fault, SimDisk};
+use raft_wal::sim::{Fault, FaultRule, Operation, SimDisk};
 
 use super::testing::{Count, start_cluster, start_on_disk};
 use super::*;
@@ -56,6 +56,27 @@ async fn a_failing_disk_ends_the_node_and_everyone_is_answered() {
         handle.shutdown().await;
         task.wait().await.unwrap();
     }
+}
+
+/// Nothing is handed to the log but what finds room for certain, so the log itself would never get as far
+/// as to need the segment, and nobody would learn why nothing is written any more.
+#[tokio::test]
+async fn a_disk_that_can_make_no_segment_ends_the_node_too() {
+    let peers = BTreeMap::from([(NodeId::new(1).unwrap(), "localhost:1".to_owned())]);
+    let disk = SimDisk::new(1);
+    let (handle, task) = start_on_disk(&disk, peers).await;
+    let broken = FaultRule::new(Fault::Error).on(&[Operation::Write]).files("spare-").always();
+    disk.add_fault(broken);
+    let refusal = loop {
+        if let Err(error) = handle.propose(Bytes::from(vec![7; 1000])).await {
+            break error;
+        }
+    };
+    let stopped: [ProposeError; 2] =
+        [NotApplied::ShuttingDown.into(), Unknown::ShuttingDown.into()];
+    assert!(stopped.contains(&refusal), "{refusal}");
+    let end = task.wait().await;
+    assert!(matches!(end, Err(Fatal::Disk(_))), "{end:?}");
 }
 
 #[tokio::test]

@@ -303,15 +303,13 @@ impl<F: FnMut(Completion)> Writer<F> {
                     self.log.offer_spare(spare);
                     self.space_is_ample();
                 }
-                Finding::Spare(Err(error)) => {
+                Finding::Spare(Err(error)) if error.is_no_space() => {
                     self.log.spare_failed();
                     self.timers.space = Some(Instant::now() + SPACE_RETRY);
-                    if error.is_no_space() {
-                        self.space_is_low(&error);
-                    } else {
-                        tracing::warn!(%error, "could not prepare the next segment");
-                    }
+                    self.space_is_low(&error);
                 }
+                // Whoever submits no more than there is room for would wait for it for ever.
+                Finding::Spare(Err(error)) => return Err(error),
                 Finding::Scrubbed(scrubbed) => {
                     self.timers.scrub = Some(Instant::now() + self.timers.scrub_interval);
                     let mut stats = lock(&self.shared.stats);
