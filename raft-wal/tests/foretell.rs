@@ -174,6 +174,14 @@ fn harm(disk: &SimDisk, future: &SimDisk, random: &mut Random) -> String {
             disk.put(name, content);
             format!("{name}: the last byte that is used")
         }
+        7 if random.one_in(3) => {
+            // Single sectors are damage like any other; this is a disk that fails.
+            let sectors = disk.read(name).map_or(0, |content| content.len().div_ceil(512) as u64);
+            for sector in 0..sectors {
+                disk.damage(name, &Damage::Unreadable { sector });
+            }
+            format!("nothing of {name} can be read")
+        }
         _ => {
             let bytes = disk.read(name).map_or(0, |content| content.len() as u64);
             let damage = Damage::random(bytes, random.next());

@@ -12,49 +12,22 @@ use std::time::{Duration, Instant};
 
 use raft_core::Write;
 use raft_wal::sim::SimDisk;
-use raft_wal::{Completion, Disk, DiskFile, Opened, SEGMENT_BYTES_MIN, Space, Wal, WalConfig};
+use raft_wal::{Completion, Opened, SEGMENT_BYTES_MIN, Space, Wal, WalConfig};
+use support::between::{Between, Meddler};
 use support::{command, config};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A disk on which the first segment that is prepared beside the log takes until it is told how that
-/// ends.
-struct Slow {
-    disk: SimDisk,
-    end: Mutex<Receiver<io::Result<()>>>,
-}
+/// The first segment that is prepared beside the log takes until it is told how that ends.
+struct Slow(Mutex<Receiver<io::Result<()>>>);
 
-impl Disk for Slow {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-
-    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        if thread::current().name() == Some("wal-spare") {
-            // Once it is dropped, everything succeeds at once.
-            self.end.lock().unwrap().recv().unwrap_or(Ok(()))?;
+impl Meddler for Slow {
+    fn create(&self) -> io::Result<()> {
+        if thread::current().name() != Some("wal-spare") {
+            return Ok(());
         }
-        self.disk.create(name)
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        self.disk.open(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn sync_directory(&self) -> io::Result<()> {
-        self.disk.sync_directory()
-    }
-
-    fn random(&self) -> io::Result<u64> {
-        self.disk.random()
+        // Once it is dropped, everything succeeds at once.
+        self.0.lock().unwrap().recv().unwrap_or(Ok(()))
     }
 }
 
@@ -71,12 +44,12 @@ impl Test {
     fn new() -> Self {
         let disk = SimDisk::new(1);
         let (end, ends) = sync_channel(1);
-        let slow = Slow { disk: disk.for_this_life(), end: Mutex::new(ends) };
+        let slow = Between::on(&disk, Arc::new(Slow(Mutex::new(ends))));
         let (tell, completions) = channel();
         let tell = move |completion| drop(tell.send(completion));
         // The headers alone must not be half of it.
         let config = WalConfig { segment_bytes: 4 * SEGMENT_BYTES_MIN, ..config() };
-        let Opened { wal, .. } = Wal::open_on(Arc::new(slow), config, tell).unwrap();
+        let Opened { wal, .. } = Wal::open_on(slow, config, tell).unwrap();
         let mut test = Self { disk, end, wal, completions, last: 0 };
         while test.segments() < 2 {
             test.append();

@@ -7,11 +7,10 @@ mod support;
 use raft_core::{HardState, Incarnation, LogIndex, LogPosition, Term, Write};
 use raft_wal::sim::{Damage, SimDisk};
 use raft_wal::{Log, OpenError, OpenedLog};
+use support::history::{HEADERS, segments};
 use support::{command, node, open};
 
 const SECTOR: u64 = 512;
-/// Both copies of the header of a segment.
-const HEADERS: u64 = 2 * 4096;
 
 fn append(log: &mut Log, write: Write) {
     log.append(&[write]).unwrap();
@@ -40,13 +39,6 @@ fn directory() -> (SimDisk, Log, u64) {
         append(&mut log, Write::detached(None, None, vec![command(last, 3, 900)]));
     }
     (disk, log, last)
-}
-
-fn segments(disk: &SimDisk) -> Vec<String> {
-    let mut names = disk.names();
-    names.retain(|name| name.starts_with("segment-") && !name.ends_with(".broken"));
-    names.sort_by_key(|name| name[name.len() - 20..].to_owned());
-    names
 }
 
 /// Behind the damage the seal still tells that there was a later segment, and the last vote was in it.

@@ -6,8 +6,13 @@ use std::sync::Arc;
 use raft_wal::sim::SimDisk;
 use raft_wal::{Disk, DiskFile};
 
-/// What is done instead of an operation, or behind it; nothing, unless it is said here.
+/// What is done before an operation, instead of it, or behind it; nothing, unless it is said here.
 pub(crate) trait Meddler: Send + Sync + 'static {
+    /// Before a file is created: it is not, if this fails.
+    fn create(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Instead of a read: it says that it read so many bytes.
     fn read(&self) -> Option<usize> {
         None
@@ -44,6 +49,7 @@ impl<M: Meddler> Disk for Between<M> {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.meddler.create()?;
         Ok(self.file(self.disk.create(name)?))
     }
 
