@@ -188,7 +188,8 @@ impl Driver {
 
     /// A leader that cannot write any more lets another node lead, if one can.
     fn leave_to_who_has_room(&mut self, now: Moment) {
-        if self.node.role().0 == RoleKind::Leader && self.state.full_disk.offers_leadership() {
+        let leads = self.node.role().0 == RoleKind::Leader;
+        if self.state.full_disk.offers_leadership(leads, now) {
             let node = self.publisher.id();
             match self.node.transfer_leadership(now, None) {
                 Ok(to) => tracing::warn!(%node, "its disk is full: {to} is to lead"),

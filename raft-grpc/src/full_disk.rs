@@ -6,14 +6,19 @@
 //! room. A follower takes no commands: to the leader it is as if those messages were lost, and heartbeats
 //! come all the same. Reads are served by either. When there is room again, everything goes on by itself.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use raft_core::{Entry, Envelope, Message, Payload};
+use raft_core::{Entry, Envelope, Instant as Moment, Message, Payload};
 use raft_wal::{Space, Wal};
 
 /// What a batch takes besides its entries, a vote and a truncation included.
 const BATCH_BYTES: u64 = 1024;
 /// What an entry takes besides its command: the header of its record, and padding.
 const ENTRY_BYTES: u64 = 56;
+
+/// How long an offer of the leadership stands before the next one.
+const OFFER_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How much room is there, and what was done about it?
 #[derive(Debug, Default)]
@@ -23,9 +28,11 @@ pub(crate) struct FullDisk {
     room: u64,
     /// The length of a segment.
     segment_bytes: u64,
-    /// The leadership was offered, once since there was room. If all disks are full, it must not go
-    /// round and round, and use up what is left for votes.
-    has_offered_leadership: bool,
+    /// The leadership was offered, and is again then, if nobody took it.
+    offer_again_at: Option<Moment>,
+    /// Somebody took it, since there was room. If all disks are full, it must not go round and round,
+    /// and use up what is left for votes.
+    has_handed_over: bool,
 }
 
 impl FullDisk {
@@ -42,7 +49,9 @@ impl FullDisk {
     fn begin_turn(&mut self, space: Space, room: u64) {
         self.is_full = space == Space::Low;
         self.room = room;
-        self.has_offered_leadership &= self.is_full;
+        if !self.is_full {
+            (self.offer_again_at, self.has_handed_over) = (None, false);
+        }
     }
 
     /// Is there so little room, until the next segment is prepared, that proposals should wait at the
@@ -93,9 +102,18 @@ impl FullDisk {
         self.segment_bytes / 4
     }
 
-    /// Should this node, which leads, try now to find another leader? Says so once.
-    pub(crate) fn offers_leadership(&mut self) -> bool {
-        self.is_full && !std::mem::replace(&mut self.has_offered_leadership, true)
+    /// Should this node, if it leads, try now to find another leader?
+    pub(crate) fn offers_leadership(&mut self, leads: bool, now: Moment) -> bool {
+        if !leads {
+            self.has_handed_over |= self.offer_again_at.is_some();
+            return false;
+        }
+        let is_due = self.offer_again_at.is_none_or(|at| at <= now);
+        let offers = self.is_full && !self.has_handed_over && is_due;
+        if offers {
+            self.offer_again_at = Some(now.after(OFFER_INTERVAL));
+        }
+        offers
     }
 }
 
@@ -139,25 +157,37 @@ mod tests {
     }
 
     #[test]
-    fn only_commands_are_kept_out_and_leadership_is_offered_once_per_shortage() {
+    fn only_commands_are_kept_out() {
         let mut disk = FullDisk::new(64 << 10);
         let command = [Bytes::from_static(b"x")];
         disk.begin_turn(Space::Ample, 32 << 10);
         assert!(disk.admits(&append(1)) && disk.admits_commands(&command));
-        assert!(!disk.offers_leadership() && !disk.is_short_of_room());
-        for _ in 0..2 {
+        assert!(!disk.is_short_of_room());
+        disk.begin_turn(Space::Low, 32 << 10);
+        assert!(!disk.admits(&append(1)) && disk.admits(&append(0)));
+        assert!(!disk.admits_commands(&command) && !disk.is_short_of_room());
+        disk.begin_turn(Space::Ample, 32 << 10);
+        assert!(disk.admits(&append(1)));
+    }
+
+    #[test]
+    fn leadership_is_offered_until_somebody_takes_it_and_then_not_again_before_there_is_room() {
+        let mut disk = FullDisk::new(64 << 10);
+        let at = |seconds| Moment::default().after(Duration::from_secs(seconds));
+        disk.begin_turn(Space::Ample, 32 << 10);
+        assert!(!disk.offers_leadership(true, at(0)));
+        for start in [0, 100] {
             disk.begin_turn(Space::Low, 32 << 10);
-            assert!(!disk.admits(&append(1)) && disk.admits(&append(0)));
-            assert!(!disk.admits_commands(&command) && !disk.is_short_of_room());
-            assert!(disk.offers_leadership());
-            disk.begin_turn(Space::Low, 32 << 10);
-            assert!(!disk.offers_leadership());
+            assert!(!disk.offers_leadership(false, at(start)), "it does not lead");
+            assert!(disk.offers_leadership(true, at(start)));
+            assert!(!disk.offers_leadership(true, at(start + 1)), "the first offer stands");
+            assert!(disk.offers_leadership(true, at(start + 5)), "nobody took it");
+            assert!(!disk.offers_leadership(false, at(start + 6)));
+            assert!(!disk.offers_leadership(true, at(start + 20)), "it came back");
             disk.begin_turn(Space::Ample, 32 << 10);
-            assert!(disk.admits(&append(1)));
         }
     }
 
-    /// What an empty log has no room for would never get in.
     #[test]
     fn whatever_its_length_a_command_finds_its_way_into_an_empty_log() {
         for segment_bytes in [16 << 10, 20 << 10, 32 << 10, 64 << 10, 1 << 20] {

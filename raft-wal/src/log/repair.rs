@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use raft_core::{Entry, GroupId, LogIndex};
 
-use super::segment::write_again;
+use super::segment::{data_bytes, write_again};
 use super::{Log, WalError};
 use crate::config::SEGMENT_BYTES_MAX;
 use crate::disk::{remove, sync_directory};
@@ -101,7 +101,7 @@ impl Log {
 
     /// Where a rewriting of all that ends with these entries begins: so many sealed segments stay, and
     /// this follows them. `None` if the entries are not those of this log, or if what they stand on is
-    /// not certain.
+    /// not certain, or if they do not fit into a segment.
     fn plan_rewriting(&self, entries: &[Entry]) -> Option<(usize, Tail)> {
         let first = entries.first().map_or(self.state.last().index.next(), |entry| entry.index);
         let after = first.prev();
@@ -121,7 +121,8 @@ impl Log {
         let mut state = LogState::at_start_of(&header);
         let batches = self.batches_of(entries, &mut state, self.state.group()).ok()?;
         let is_this = state.end() == self.state.end() && state.outcome() == self.state.outcome();
-        is_this.then_some((place, Tail { header, batches }))
+        let fits = data_bytes(&batches) <= SEGMENT_BYTES_MAX;
+        (is_this && fits).then_some((place, Tail { header, batches }))
     }
 
     fn try_rewrite(&mut self, place: usize, tail: Tail) -> Result<(), WalError> {

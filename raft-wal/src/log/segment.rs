@@ -6,9 +6,8 @@ use crate::disk::{Disk, NamedFile, random, sync_directory};
 use crate::error::DiskError;
 use crate::format::batch::{Encoder, Frame, Outcome, batch_bytes};
 use crate::format::header::SegmentHeader;
-use crate::format::record::Record;
 use crate::format::{BLOCK_BYTES, SMALL_BATCH_BYTES, round_up};
-use crate::recovery::plan::Tail;
+use crate::recovery::plan::{Tail, TailBatch};
 use crate::recovery::scan::segment_name;
 use crate::spare::{Spare, SpareJob};
 
@@ -57,6 +56,12 @@ impl Segment {
     }
 }
 
+/// Bytes that batches take on disk.
+pub(super) fn data_bytes(batches: &[TailBatch]) -> u64 {
+    let records = |batch: &TailBatch| batch.records.iter().map(|(_, record)| record.bytes()).sum();
+    batches.iter().map(|batch| batch_bytes(records(batch))).sum()
+}
+
 /// Writes a header and batches into a segment of their own, and gives it its name once all of it is
 /// durable. The header's number and salt are those of the new segment then.
 pub(super) fn write_again(
@@ -67,8 +72,7 @@ pub(super) fn write_again(
     buffer: &mut Vec<u8>,
 ) -> Result<(Segment, SegmentHeader), DiskError> {
     let Tail { mut header, batches } = tail;
-    let records = |batch: &[_]| batch.iter().map(|(_, record): &(_, Record)| record.bytes()).sum();
-    let data: u64 = batches.iter().map(|batch| batch_bytes(records(&batch.records))).sum();
+    let data = data_bytes(&batches);
     let needed = header.bytes() + data + SMALL_BATCH_BYTES + reserve_bytes(segment_bytes);
     let bytes = segment_file_bytes(segment_bytes, needed);
     let spare = SpareJob { disk: Arc::clone(disk), number, bytes }.prepare()?;

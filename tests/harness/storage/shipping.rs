@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    ChunkOrder, Entry, HardState, Incoming, LogBase, LogIndex, Membership, NodeId, Receipt,
-    Restored, Snapshot, SnapshotId, Write,
+    ChunkOrder, Entry, HardState, Incoming, LogBase, LogIndex, Membership, NodeId, Payload,
+    Receipt, Restored, Snapshot, SnapshotId, Write,
 };
 use raft_wal::sim::SimDisk;
 use raft_wal::{
@@ -195,8 +195,7 @@ impl Store {
     /// On a full disk the writes wait; those before the first that needs room go ahead.
     fn write_when_there_is_room(&mut self, batch: Vec<Write>) -> Result<Progress, WalError> {
         let Some(mut batch) = self.write(batch)? else { return Ok(Progress::Done) };
-        let needs_room = |it: &Write| !it.entries().is_empty() || it.snapshot().is_some();
-        let modest = batch.iter().position(needs_room).unwrap_or_default();
+        let modest = batch.iter().position(is_bulk).unwrap_or_default();
         let rest = batch.split_off(modest);
         rest.into_iter().rev().for_each(|write| self.queue.push_front(Job::Write(write)));
         if batch.is_empty() {
@@ -430,4 +429,10 @@ impl Storage for Store {
             Err(source) => Err(WalError::Disk { doing: "read", file: "a snapshot".into(), source }),
         }
     }
+}
+
+/// As the log sees it: what leaves the room alone that is kept for votes.
+fn is_bulk(write: &Write) -> bool {
+    let is_command = |entry: &Entry| matches!(entry.payload, Payload::Command(_));
+    write.snapshot().is_some() || write.entries().iter().any(is_command)
 }
