@@ -387,6 +387,12 @@ fn the_message_says_where_what_and_what_to_do() {
     let (name, refusal, _) = damaged(&[1, 2, 3], true);
     says(&refusal.unwrap_err(), &[&name, "vote", "keep a copy of the directory", "new number"]);
 
+    // What was only renamed is not lost.
+    let disk = SimDisk::new(1);
+    disk.put("segment-1.bak", vec![1; 4096]);
+    let error = Log::open(Arc::new(disk), &config()).map(|opened| opened.report).unwrap_err();
+    says(&error.to_string(), &["segment-1.bak", "give it back its name"]);
+
     // Nobody else has what a node lost that decides alone.
     let (name, refusal, accepted) = damaged(&[1], false);
     says(&refusal.unwrap_err(), &[&name, "1@3", "only voter", "backup", "--accept-data-loss"]);
