@@ -245,7 +245,8 @@ const RENAME: &str = "if it is a segment that was renamed, give it back its name
 
 const ACCEPT_LOSS: &str = "this node is the only voter, so nobody else has what is lost: restore the \
                            directory from a backup, or start once with --accept-data-loss to go on \
-                           with what is before the damage (the damaged files are kept)";
+                           with what is before the damage (the damaged files, and what is whole behind \
+                           them, are kept aside)";
 
 impl From<DiskError> for OpenError {
     fn from(error: DiskError) -> Self {

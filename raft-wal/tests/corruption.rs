@@ -402,6 +402,42 @@ fn the_message_says_where_what_and_what_to_do() {
     assert!(names.contains(&format!("{name}.broken")), "{names:?}");
 }
 
+#[test]
+fn who_accepts_a_loss_keeps_what_is_whole_behind_the_damage_aside() {
+    let disk = SimDisk::new(13);
+    let open = |accept_data_loss| {
+        let membership = support::members(&[1]);
+        let config = WalConfig { membership, accept_data_loss, ..config() };
+        Log::open(Arc::new(disk.for_this_life()), &config)
+    };
+    let mut log = open(false).unwrap().log;
+    let mut vote = Some(HardState { term: Term(1), voted_for: Some(node(1)) });
+    let mut index = 0;
+    while segments(&disk).len() < 4 {
+        index += 1;
+        log.append(&[Write::detached(vote.take(), None, vec![command(index, 1, 600)])]).unwrap();
+        log.sync().unwrap();
+    }
+    log.close().unwrap();
+    disk.restart();
+    let before = segments(&disk);
+    let content = |name: &str| disk.read(name).unwrap();
+    let (third, mut second) = (content(&before[2]), content(&before[1]));
+    second[HEADERS + 400] ^= 1;
+    disk.put(&before[1], second);
+
+    assert!(open(false).is_err());
+    let opened = open(true).unwrap();
+    let kept = opened.restored.entries.len() as u64;
+    assert!(0 < kept && kept < index, "{kept} of {index}");
+    // Nobody else has it, so it is there for whoever wants to get it back by hand.
+    assert!(disk.read(&format!("{}.broken", before[2])) == Some(third), "it is not as it was");
+    let names = disk.names();
+    for name in &before[1..] {
+        assert!(names.contains(&format!("{name}.broken")), "{name} is not in {names:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
