@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::commands::{Command, read_commands};
 use crate::observer::{News, Observer, Questioner, View};
 use crate::plan::{Member, Plan, shown};
-use crate::process::{Process, describe_end, last_line};
+use crate::process::{Process, describe_end, has_refused, last_line};
 use crate::screen::{NodeRow, Screen};
 
 /// How often each node is asked how it is.
@@ -223,7 +223,11 @@ impl<'a> Launcher<'a> {
         if was_leader {
             words.push_str("; it was the leader");
         }
-        self.screen.ended(&words, &member.key());
+        if has_refused(status) {
+            self.screen.refused(&words);
+        } else {
+            self.screen.ended(&words, &member.key());
+        }
         let by_itself = status.as_ref().is_ok_and(|status| status.code().is_some());
         if by_itself {
             let log = self.plan.log(member);

@@ -86,6 +86,11 @@ async fn live(
     }
 }
 
+/// Did it refuse to run? Then another start changes nothing before somebody has looked.
+pub(crate) fn has_refused(status: &io::Result<ExitStatus>) -> bool {
+    status.as_ref().is_ok_and(|status| status.code() == Some(3))
+}
+
 /// How a child ended, in words that follow its name.
 pub(crate) fn describe_end(status: &io::Result<ExitStatus>) -> String {
     let status = match status {

@@ -194,6 +194,11 @@ impl Screen {
         self.event(Look::Busy, "↻", format_args!("{member} restarted as pid {pid}"));
     }
 
+    /// Says that a process has refused to run. Its own words, which follow, say what to do.
+    pub(crate) fn refused(&self, words: &str) {
+        self.event(Look::Bad, "✗", words);
+    }
+
     /// Says that a process has ended, and how to have it back.
     pub(crate) fn ended(&self, words: &str, key: &str) {
         let advice = format!("restart it: {} + Enter", self.paint(Look::Bold, format!("r {key}")));

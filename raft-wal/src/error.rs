@@ -19,7 +19,7 @@ pub(crate) struct DiskError {
 impl DiskError {
     /// Is the disk merely full?
     pub(crate) fn is_full(&self) -> bool {
-        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        is_full(&self.source)
     }
 
     /// Completes an error of the operating system with what was being done to which file.
@@ -86,8 +86,8 @@ impl From<DiskError> for WalError {
 pub enum OpenError {
     /// Another process, or another part of this one, has it open.
     #[error(
-        "the log directory {} is in use by another process: stop that one, or give this node a \
-         directory of its own", dir.display()
+        "the log directory {} is in use: stop the process that has it open (a node, or somebody who looks \
+         into it), or give this node a directory of its own", dir.display()
     )]
     Locked {
         /// The directory.
@@ -136,7 +136,7 @@ pub enum OpenError {
         found: u32,
     },
     /// The disk failed, or the directory cannot be used (permissions, space, no directory).
-    #[error("cannot {doing} {file}: {source}; check the disk and the permissions")]
+    #[error("cannot {doing} {file}: {source}; {}", what_to_do_about(source))]
     Io {
         /// What was being done.
         doing: &'static str,
@@ -194,6 +194,12 @@ impl OpenError {
         Self::Corrupt { file: file.to_owned(), offset, what: what.into(), advice: REJOIN }
     }
 
+    /// A file that may be a segment, under a name that none has.
+    pub(crate) fn misnamed(file: &str) -> Self {
+        let what = "no segment has such a name".to_owned();
+        Self::Corrupt { file: file.to_owned(), offset: 0, what, advice: RENAME }
+    }
+
     pub(crate) fn nobody_to_ask(file: &str, offset: u64, what: impl Into<String>) -> Self {
         Self::Corrupt { file: file.to_owned(), offset, what: what.into(), advice: ACCEPT_LOSS }
     }
@@ -216,13 +222,31 @@ impl WalError {
     }
 }
 
-const REJOIN: &str = "do not edit or delete files here: keep a copy of the directory, remove this \
-                      node from the cluster and add it again with a new number and an empty \
-                      directory, so that the others bring it up to date";
+fn what_to_do_about(error: &io::Error) -> &'static str {
+    if is_full(error) {
+        "make room: a start writes the last segment again, and needs room for one more"
+    } else {
+        "check the disk and the permissions"
+    }
+}
+
+/// Is the disk merely full?
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+const REJOIN: &str = "do not edit or delete files here, and keep a copy of the directory; if a file \
+                      was moved or renamed, put it back; else leave this node stopped, the others \
+                      go on as long as they are a majority, until it is removed from the cluster \
+                      and added again with a new number and an empty directory";
+
+const RENAME: &str = "if it is a segment that was renamed, give it back its name; if it was never part of \
+                      the log, move it out of the directory";
 
 const ACCEPT_LOSS: &str = "this node is the only voter, so nobody else has what is lost: restore the \
                            directory from a backup, or start once with --accept-data-loss to go on \
-                           with what is before the damage (the damaged files are kept)";
+                           with what is before the damage (the damaged files, and what is whole behind \
+                           them, are kept aside)";
 
 impl From<DiskError> for OpenError {
     fn from(error: DiskError) -> Self {
@@ -241,5 +265,21 @@ impl From<WalError> for OpenError {
                 source: io::Error::other(other),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_one_that_failed() {
+        let told = |kind: io::ErrorKind| {
+            OpenError::from(DiskError::of("write", "spare-0.tmp")(kind.into())).to_string()
+        };
+        let full = told(io::ErrorKind::StorageFull);
+        assert!(full.contains("make room") && !full.contains("permissions"), "{full}");
+        let denied = told(io::ErrorKind::PermissionDenied);
+        assert!(denied.contains("permissions") && !denied.contains("make room"), "{denied}");
     }
 }

@@ -39,7 +39,9 @@ impl FileDisk {
         let directory = File::open(dir).map_err(failed("open"))?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        let lock = options.open(dir.join(LOCK_FILE)).map_err(DiskError::of("open", LOCK_FILE))?;
+        let path = dir.join(LOCK_FILE);
+        let lock = options.open(&path);
+        let lock = lock.map_err(DiskError::of("open", &path.display().to_string()))?;
         take_lock(&lock, FlockOperation::NonBlockingLockExclusive, dir)?;
         Ok(Self { dir: dir.to_owned(), directory, _lock: Some(lock) })
     }
@@ -85,8 +87,9 @@ fn create_durably(dir: &Path) -> io::Result<()> {
     create_durably(parent_of(dir))?;
     match fs::create_dir(dir) {
         // Somebody else may create it at the same time; the lock decides whose it is.
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        Err(error) => return Err(error),
+        Ok(()) => {}
     }
     sync_parent(dir)
 }
@@ -176,6 +179,19 @@ mod tests {
         assert!(matches!(FileDisk::open(&dir), Err(OpenError::Locked { .. })));
         drop(disk);
         FileDisk::open(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_where_the_directory_should_be_is_named() {
+        let parent = tempfile::tempdir().unwrap();
+        let file = parent.path().join("data");
+        std::fs::write(&file, "").unwrap();
+        for dir in [file.clone(), file.join("n1")] {
+            let error = FileDisk::open(&dir).unwrap_err();
+            assert!(error.is_disk_failure(), "{error}");
+            assert!(error.to_string().contains(&format!("create {}", dir.display())), "{error}");
+        }
+        assert_eq!(std::fs::read(&file).unwrap(), b"");
     }
 
     #[test]

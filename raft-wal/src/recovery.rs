@@ -109,6 +109,14 @@ fn tell(config: &WalConfig, restored: &Restored, report: &RecoveryReport) {
     if report.torn_bytes > 0 {
         tracing::warn!(bytes = report.torn_bytes, "dropped a torn write, never acknowledged");
     }
+    // Nothing is lost by these, but something that was written has changed.
+    if report.identity_repaired {
+        tracing::warn!("one of the two copies of IDENTITY was damaged, and was written again");
+    }
+    if report.header_copies_damaged > 0 {
+        let segments = report.header_copies_damaged;
+        tracing::warn!(segments, "one of the two copies of the header of a segment was damaged");
+    }
     if let Some(damage) = &report.damage {
         let lost = restored.lost;
         if report.limping && lost != LogPosition::ZERO {

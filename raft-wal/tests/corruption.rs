@@ -387,6 +387,12 @@ fn the_message_says_where_what_and_what_to_do() {
     let (name, refusal, _) = damaged(&[1, 2, 3], true);
     says(&refusal.unwrap_err(), &[&name, "vote", "keep a copy of the directory", "new number"]);
 
+    // What was only renamed is not lost.
+    let disk = SimDisk::new(1);
+    disk.put("segment-1.bak", vec![1; 4096]);
+    let error = Log::open(Arc::new(disk), &config()).map(|opened| opened.report).unwrap_err();
+    says(&error.to_string(), &["segment-1.bak", "give it back its name"]);
+
     // Nobody else has what a node lost that decides alone.
     let (name, refusal, accepted) = damaged(&[1], false);
     says(&refusal.unwrap_err(), &[&name, "1@3", "only voter", "backup", "--accept-data-loss"]);
@@ -394,6 +400,42 @@ fn the_message_says_where_what_and_what_to_do() {
     assert_eq!((restored.entries.len(), restored.hard_state.term), (0, Term(3)));
     assert_eq!(restored.lost, LogPosition::ZERO, "it may lead: there is nobody else");
     assert!(names.contains(&format!("{name}.broken")), "{names:?}");
+}
+
+#[test]
+fn who_accepts_a_loss_keeps_what_is_whole_behind_the_damage_aside() {
+    let disk = SimDisk::new(13);
+    let open = |accept_data_loss| {
+        let membership = support::members(&[1]);
+        let config = WalConfig { membership, accept_data_loss, ..config() };
+        Log::open(Arc::new(disk.for_this_life()), &config)
+    };
+    let mut log = open(false).unwrap().log;
+    let mut vote = Some(HardState { term: Term(1), voted_for: Some(node(1)) });
+    let mut index = 0;
+    while segments(&disk).len() < 4 {
+        index += 1;
+        log.append(&[Write::detached(vote.take(), None, vec![command(index, 1, 600)])]).unwrap();
+        log.sync().unwrap();
+    }
+    log.close().unwrap();
+    disk.restart();
+    let before = segments(&disk);
+    let content = |name: &str| disk.read(name).unwrap();
+    let (third, mut second) = (content(&before[2]), content(&before[1]));
+    second[HEADERS + 400] ^= 1;
+    disk.put(&before[1], second);
+
+    assert!(open(false).is_err());
+    let opened = open(true).unwrap();
+    let kept = opened.restored.entries.len() as u64;
+    assert!(0 < kept && kept < index, "{kept} of {index}");
+    // Nobody else has it, so it is there for whoever wants to get it back by hand.
+    assert!(disk.read(&format!("{}.broken", before[2])) == Some(third), "it is not as it was");
+    let names = disk.names();
+    for name in &before[1..] {
+        assert!(names.contains(&format!("{name}.broken")), "{name} is not in {names:?}");
+    }
 }
 
 proptest! {

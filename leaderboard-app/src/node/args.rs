@@ -115,7 +115,8 @@ pub struct NodeArgs {
     )]
     pub scrub_interval: Duration,
     /// Start although the log is damaged and no other voter has what it lost; with what is before the
-    /// damage. Keeps the damaged files aside. For one start, so there is no variable for it
+    /// damage. Keeps the damaged files and those behind them aside. For one start, so there is no
+    /// variable for it
     #[arg(long)]
     pub accept_data_loss: bool,
 }

@@ -169,7 +169,7 @@ fn an_identity_of_which_nothing_is_left_does_not_hide_the_records() {
     let told = verify(&dir);
     assert_eq!(told.code, Some(3), "{}", told.out);
     told.has("start is refused: the log is corrupt: IDENTITY at offset 0: both of its copies are damaged");
-    told.has("remove this node from the cluster and add it again");
+    told.has("removed from the cluster and added again");
     let told = dump(&dir);
     assert_eq!(told.code, Some(3));
     told.has("add_vote default alice +10");

@@ -262,7 +262,7 @@ impl Findings<'_> {
             entries: Vec::new(),
             snapshot: Some(snapshot),
         };
-        self.mark_dropped(&(0..0));
+        self.mark_dropped(&(0..0), None);
         Plan {
             restored,
             log,
@@ -296,13 +296,17 @@ impl Findings<'_> {
         self.scans.last().map_or(1, |scan| scan.file.id.saturating_add(1))
     }
 
-    /// Segments outside of `kept` go; the damaged ones are kept aside.
-    fn mark_dropped(&mut self, kept: &Range<usize>) {
+    /// Segments outside of `kept` go; the damaged ones are kept aside, and so are whole ones if entries
+    /// in them are lost that no other node has. Nothing is lost with the one that is `rewritten`.
+    fn mark_dropped(&mut self, kept: &Range<usize>, rewritten: Option<usize>) {
+        let nobody_has_it = self.report.limping && self.is_sole_voter();
         for (n, scan) in self.scans.iter().enumerate() {
             if kept.contains(&n) {
                 continue;
             }
-            let list = if scan.fault.is_some() { &mut self.broken } else { &mut self.obsolete };
+            let lost = nobody_has_it && rewritten != Some(n) && !scan.untouched;
+            let aside = scan.fault.is_some() || lost;
+            let list = if aside { &mut self.broken } else { &mut self.obsolete };
             list.push(scan.file.name.clone());
         }
     }
@@ -416,7 +420,7 @@ impl Findings<'_> {
         let untouched = self.scans[run.end - 1].untouched;
         let tail = if untouched && run.len() > 1 { run.end - 2 } else { run.end - 1 };
         let first = tail.min(run.start + replay.reset_in.unwrap_or_default());
-        self.mark_dropped(&(first..tail));
+        self.mark_dropped(&(first..tail), Some(tail));
         let mut state = replay.state.clone();
         let scan = &mut self.scans[tail];
         let rewritten = Some(scan.file.name.clone());

@@ -82,7 +82,7 @@ pub(crate) fn segment_files(names: &[String]) -> Result<Vec<SegmentFile>, OpenEr
             Some((base, id)) if IDS.contains(&id) && segment_name(LogIndex(base), id) == *name => {
                 files.push(SegmentFile { name: name.clone(), base, id });
             }
-            _ => return Err(OpenError::corrupt(name, 0, "no segment has such a name")),
+            _ => return Err(OpenError::misnamed(name)),
         }
     }
     files.sort_unstable_by_key(|file| (file.id, file.base));
