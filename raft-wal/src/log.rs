@@ -526,11 +526,12 @@ impl Log {
         first.unwrap_or_default()
     }
 
-    /// Removes the segments that hold nothing behind this index, for which there is a snapshot.
+    /// Removes the segments that hold nothing behind this index, if there is a snapshot for them: the one
+    /// that there was may have turned out damaged.
     fn drop_behind_snapshot(&mut self, index: LogIndex) -> Result<(), WalError> {
         let count = self.count_not_needed(index);
-        if count > 0 {
-            self.snapshots.ascertain(index)?;
+        if count == 0 || !self.snapshots.ascertain(index)? {
+            return Ok(());
         }
         self.drop_segments(count)
     }
@@ -555,7 +556,9 @@ impl Log {
         let begins_there = |it: &Sealed| it.is_beginning && it.header.base.position.index == after;
         let place = self.sealed.iter().position(begins_there);
         let (place, mut header) = if self.state.base().position.index == after {
-            self.snapshots.ascertain(after)?;
+            if !self.snapshots.ascertain(after)? {
+                return Err(refused());
+            }
             let first_id = self.sealed.front().map_or(&self.header, |it| &it.header).first_id;
             let base = self.state.base().clone();
             let hard_state = self.state.hard_state();

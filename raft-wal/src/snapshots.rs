@@ -299,34 +299,47 @@ impl SnapshotStore {
         Ok(Some(SnapshotReader { file, salt, length: id.length, at: 0, chunk: None }))
     }
 
-    /// Before the log up to this index is removed: makes sure that a snapshot stands for it.
-    pub(crate) fn ascertain(&self, index: LogIndex) -> Result<(), WalError> {
-        let candidate = {
+    /// Before the log up to this index is removed: makes sure that a snapshot stands for it. False if
+    /// there is none.
+    pub(crate) fn ascertain(&self, index: LogIndex) -> Result<bool, WalError> {
+        if index == LogIndex(0) {
+            return Ok(true);
+        }
+        let newest = {
             let state = self.state();
             let mut reaching = state.held.iter().rev().take_while(|held| held.index() >= index);
             let newest = reaching.clone().next().cloned();
-            newest.filter(|_| !reaching.any(|held| state.certain.contains(&held.id())))
+            if reaching.any(|held| state.certain.contains(&held.id())) {
+                return Ok(true);
+            }
+            newest
         };
-        match candidate {
-            Some(snapshot) if index > LogIndex(0) => self.write_again(&snapshot),
-            _ => Ok(()),
+        match newest {
+            Some(snapshot) => self.write_again(&snapshot),
+            None => Ok(false),
         }
     }
 
     /// Writes a held snapshot again. As with the log's tail: what a run before this one left behind may
-    /// be in memory only, and the log is about to rely on it.
-    pub(crate) fn write_again(&self, snapshot: &Snapshot) -> Result<(), WalError> {
-        let Some(mut reader) = self.open(snapshot.id())? else { return Ok(()) };
+    /// be in memory only, and the log is about to rely on it. False if it turns out damaged: then it is
+    /// none.
+    pub(crate) fn write_again(&self, snapshot: &Snapshot) -> Result<bool, WalError> {
+        let Some(mut reader) = self.open(snapshot.id())? else { return Ok(false) };
         let mut writer = self.create(snapshot.base.clone())?;
         let mut piece = vec![0; CHUNK_BYTES];
         loop {
-            let read = io::Read::read(&mut reader, &mut piece);
-            match read.map_err(DiskError::of("read", &reader.file.name))? {
-                0 => break,
-                read => writer.write(&piece[..read])?,
+            match io::Read::read(&mut reader, &mut piece) {
+                Ok(0) => break,
+                Ok(read) => writer.write(&piece[..read])?,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tracing::error!(%error, "a snapshot was damaged at rest");
+                    self.forget(snapshot.id());
+                    return Ok(false);
+                }
+                Err(error) => return Err(DiskError::of("read", &reader.file.name)(error).into()),
             }
         }
-        writer.finish().map(drop)
+        writer.finish().map(|_| true)
     }
 
     /// A damaged snapshot is none. Its file stays until another one takes its name.

@@ -128,7 +128,8 @@ impl LogState {
         write.entries().iter().try_for_each(|entry| self.append(entry))
     }
 
-    /// Takes over what a record says; a seal says nothing here.
+    /// Takes over what a record says; a seal says nothing here. Nor is anything forgotten because a record
+    /// says that it is not needed: that depends on the snapshots that are there.
     ///
     /// # Errors
     /// As [`Self::apply_write`].
@@ -139,7 +140,7 @@ impl LogState {
             Record::Truncate(from) => self.truncate(*from),
             Record::Entry(entry) => self.append(entry),
             Record::Reset(base) => self.reset(base),
-            Record::Compacted(base) => self.compact(base),
+            Record::Compacted(base) => self.check_compaction(base),
             Record::Seal(_) => Ok(()),
         }
     }
@@ -161,12 +162,9 @@ impl LogState {
     /// # Errors
     /// If the base is not in the log.
     pub(crate) fn compact(&mut self, base: &LogBase) -> Result<(), String> {
+        self.check_compaction(base)?;
         if base.position.index < self.base.position.index {
             return Ok(());
-        }
-        if self.position_at(base.position.index) != Some(base.position) {
-            let (new, old, last) = (base.position, self.base.position, self.last());
-            return Err(format!("a compaction up to {new} of a log of {old} to {last}"));
         }
         let dropped = base.position.index.0 - self.base.position.index.0;
         // Not above the length, so it fits.
@@ -175,6 +173,19 @@ impl LogState {
         self.memberships.drain(..kept);
         self.base = base.clone();
         Ok(())
+    }
+
+    /// Could what is up to there be forgotten?
+    ///
+    /// # Errors
+    /// If the base is not in the log.
+    fn check_compaction(&self, base: &LogBase) -> Result<(), String> {
+        let forgotten = base.position.index < self.base.position.index;
+        if forgotten || self.position_at(base.position.index) == Some(base.position) {
+            return Ok(());
+        }
+        let (new, old, last) = (base.position, self.base.position, self.last());
+        Err(format!("a compaction up to {new} of a log of {old} to {last}"))
     }
 
     /// This log is of a group, whatever it holds.

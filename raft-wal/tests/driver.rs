@@ -100,8 +100,7 @@ fn a_snapshot_takes_the_place_of_a_longer_log() {
     let mut log = opened.log;
     let first = disk.names().into_iter().find(|name| name.starts_with("segment-")).unwrap();
     assert!(disk.damage(&first, &Damage::FlipBit { at: 9000, bit: 1 }));
-    let scrubbed = log.next_scrub().unwrap().run(|_| true).unwrap();
-    assert_eq!(log.scrubbed(&scrubbed).unwrap(), Repair::Entries { after: LogIndex(5) });
+    assert_eq!(scrub(&mut log), Repair::Entries { after: LogIndex(5) });
     log.rewrite(&behind).unwrap();
     drop(log);
     disk.crash();
@@ -130,12 +129,8 @@ fn a_segment_written_again_does_not_forget_what_was_lost() {
     let (mut log, kept) = (opened.log, opened.restored.entries.len());
     append(&mut log, None, &entries[kept..]);
     assert!(disk.damage(&segments[1], &Damage::FlipBit { at: 9000, bit: 1 }));
-    let mut scrub = || {
-        let scrubbed = log.next_scrub().unwrap().run(|_| true).unwrap();
-        log.scrubbed(&scrubbed).unwrap()
-    };
-    assert_eq!(scrub(), Repair::None);
-    let Repair::Entries { after } = scrub() else { panic!("damage that nobody sees") };
+    assert_eq!(scrub(&mut log), Repair::None);
+    let Repair::Entries { after } = scrub(&mut log) else { panic!("damage that nobody sees") };
     assert!(after > LogIndex(0));
     log.rewrite(&entries[after.0 as usize..]).unwrap();
     drop(log);
@@ -143,6 +138,73 @@ fn a_segment_written_again_does_not_forget_what_was_lost() {
     let restored = open(&disk).unwrap().restored;
     assert_eq!((restored.lost, restored.incarnation), (lost, incarnation));
     assert_eq!(restored.entries, entries);
+}
+
+/// A log of 40 entries, compacted up to one of them behind a snapshot.
+fn compacted() -> (SimDisk, Log, Vec<Entry>, Vec<String>) {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk).unwrap().log;
+    let vote = HardState { term: Term(2), voted_for: None };
+    let entries: Vec<Entry> = (1..=40).map(|index| command(index, 2, 700)).collect();
+    append(&mut log, Some(vote), &entries);
+    let base = |index: u64| {
+        let timestamp = entries[index as usize - 1].timestamp;
+        LogBase { timestamp, ..snapshot(index, b"").base }
+    };
+    log.snapshots().create(base(38)).unwrap().finish().unwrap();
+    log.compact(&base(34)).unwrap();
+    let segments = disk.names().into_iter().filter(|name| name.starts_with("segment-"));
+    let segments = segments.collect();
+    (disk, log, entries, segments)
+}
+
+fn scrub(log: &mut Log) -> Repair {
+    let scrubbed = log.next_scrub().unwrap().run(|_| true).unwrap();
+    log.scrubbed(&scrubbed).unwrap()
+}
+
+fn flip_a_bit(disk: &SimDisk, prefix: &str) {
+    let name = disk.names().into_iter().find(|name| name.starts_with(prefix)).unwrap();
+    let at = if prefix.starts_with("segment") { 9000 } else { 100 };
+    assert!(disk.damage(&name, &Damage::FlipBit { at, bit: 1 }));
+}
+
+/// A node that starts without its damaged snapshot needs the log that was compacted because of it.
+#[test]
+fn a_log_that_was_compacted_for_a_damaged_snapshot_is_needed_again() {
+    let (disk, log, entries, segments) = compacted();
+    drop(log);
+    disk.crash();
+    flip_a_bit(&disk, "snapshot-");
+    let opened = open(&disk).unwrap();
+    assert_eq!(
+        (opened.restored.base.position, opened.restored.snapshot),
+        (LogPosition::ZERO, None)
+    );
+    assert_eq!(opened.restored.entries, entries);
+    let mut log = opened.log;
+    flip_a_bit(&disk, &segments[0]);
+    assert_eq!(scrub(&mut log), Repair::Entries { after: LogIndex(0) });
+    log.rewrite(&entries).unwrap();
+    drop(log);
+    disk.crash();
+    let opened = open(&disk).unwrap();
+    assert_eq!((opened.report.damage, opened.restored.entries), (None, entries));
+}
+
+/// The same while it runs: until another snapshot is cut, nothing stands for what was compacted.
+#[test]
+fn without_a_snapshot_nothing_is_dropped() {
+    let (disk, mut log, entries, segments) = compacted();
+    flip_a_bit(&disk, "snapshot-");
+    while scrub(&mut log) != Repair::Snapshot {}
+    flip_a_bit(&disk, &segments[0]);
+    for _ in &segments {
+        scrub(&mut log);
+    }
+    assert!(segments.iter().all(|segment| disk.names().contains(segment)));
+    let repaired = log.rewrite(&entries[34..]);
+    assert!(matches!(repaired, Err(WalError::Refused { .. })), "{repaired:?}");
 }
 
 /// A repair is asked for, and what it is to begin with is compacted, or cut off, before it is done.

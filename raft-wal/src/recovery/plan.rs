@@ -522,6 +522,7 @@ impl Findings<'_> {
         let repairs = header.repairs;
         let goes_up_to = snapshot.as_ref().map_or(LogIndex(0), Snapshot::index);
         let hard_state = state.hard_state();
+        let file = self.scans[tail].file.name.clone();
         let beginnings = &replay.beginnings;
         let is_beginning = |scan: usize| beginnings.get(scan - run.start) == Some(&true);
         let tail_is_beginning = is_beginning(tail);
@@ -531,6 +532,8 @@ impl Findings<'_> {
         });
         let sealed: Vec<_> = sealed.collect();
         let (base, entries) = replay.trimmed(goes_up_to);
+        // Only what the node will not need either.
+        state.compact(&base).map_err(|what| OpenError::corrupt(&file, 0, what))?;
         Ok(Plan {
             restored: Restored {
                 hard_state,
