@@ -68,11 +68,11 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog,
     let plan = plan::plan(disk.as_ref(), config, &stored, &names)?;
     let Plan { restored, log, held, unsure, obsolete, broken, mut report } = plan;
     let snapshots = SnapshotStore::new(Arc::clone(&disk), directory, held);
-    if let Some(snapshot) = unsure {
-        if !snapshots.write_again(&snapshot)? {
-            let what = "it is not what it was a moment ago";
-            return Err(OpenError::corrupt(&snapshot.id().to_string(), 0, what));
-        }
+    if let Some(snapshot) = unsure
+        && !snapshots.write_again(&snapshot)?
+    {
+        let what = "it is not what it was a moment ago";
+        return Err(OpenError::corrupt(&snapshot.id().to_string(), 0, what));
     }
     let log = Log::start(disk, config, log, snapshots)?;
     clear_away(log.disk(), &names, &obsolete, &broken)?;
