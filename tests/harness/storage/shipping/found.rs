@@ -97,15 +97,19 @@ impl Store {
 
 /// Is it the vote and the whole log, perhaps with entries that were not needed any more?
 fn remembers_all(state: &Durable, restored: &Restored) -> bool {
-    let found = &restored.base.position;
-    let same_base = found.index < state.base.position.index || restored.base == state.base;
+    let base = &restored.base;
+    // What was compacted once is so as long as there is a snapshot for it.
+    let behind_snapshot =
+        restored.snapshot.as_ref().is_some_and(|it| it.index() >= base.position.index);
+    let same_base = base.position.index < state.base.position.index
+        || *base == state.base
+        || behind_snapshot && state.contains(base.position);
     restored.hard_state == state.hard_state
         && restored.incarnation == state.incarnation
         && restored.lost == state.lost
         && same_base
         && last(restored) == state.last()
         && common(state, restored)
-        && restored.entries.len() >= state.entries.len()
 }
 
 /// Is the vote there, and all of the log or a note of how far it may have gone? What is left of it may
