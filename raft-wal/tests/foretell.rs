@@ -123,6 +123,12 @@ fn compare_files(inspection: &Inspection, after: &[String], context: &str) {
         };
         assert!(fine, "{context}: {file:?} was not to be expected: {after:?}");
     }
+    // The log goes on in one segment, with what counts of one.
+    let again = inspection.files.iter().filter(|file| file.fate == Fate::WrittenAgain).count();
+    let Start::Open(opening) = &inspection.start else { panic!("{context}: opened") };
+    let report = &opening.report;
+    let anew = report.created || opening.begins_behind_snapshot;
+    assert!(again == 1 || again == 0 && (anew || report.damage.is_some()), "{context}: {again}");
     let news = |name: &&String| !inspection.files.iter().any(|file| file.name == **name);
     let news: Vec<_> = after.iter().filter(news).filter(|it| !it.ends_with(".broken")).collect();
     assert!(news.len() == 1 && news[0].starts_with("segment-"), "{context}: {news:?}");
