@@ -172,8 +172,9 @@ impl SnapshotStore {
     ) -> Result<Option<(SnapshotId, u64)>, WalError> {
         let mut state = self.state();
         let Some(arriving) = state.arriving.as_mut().filter(|it| it.snapshot.id() == id) else {
-            // Whole already, or of one that was abandoned.
-            return Ok(state.held_of(|known| known.id() == id).map(|held| (id, held)));
+            // All of it is here; or nothing: it was abandoned, or had found no room.
+            let held = state.held_of(|known| known.id() == id);
+            return Ok(Some((id, held.unwrap_or_default())));
         };
         let follows = offset == arriving.held;
         let fits = bytes.len() as u64 <= arriving.snapshot.length - arriving.held;
