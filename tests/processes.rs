@@ -36,8 +36,8 @@ fn main() -> ExitCode {
         trial("one_directory_is_for_one_node", |cluster, keep| {
             Box::pin(refusals::one_directory_is_for_one_node(cluster, keep))
         }),
-        trial("a_damaged_log_is_not_used", |cluster, keep| {
-            Box::pin(refusals::a_damaged_log_is_not_used(cluster, keep))
+        trial("a_damaged_log_is_repaired_and_a_lost_vote_refused", |cluster, keep| {
+            Box::pin(refusals::a_damaged_log_is_repaired_and_a_lost_vote_refused(cluster, keep))
         }),
         trial("strangers_on_the_raft_port_change_nothing", |cluster, keep| {
             Box::pin(refusals::strangers_on_the_raft_port_change_nothing(cluster, keep))

@@ -32,23 +32,46 @@ pub(crate) async fn one_directory_is_for_one_node(
     vote(cluster, "still-there").await
 }
 
-/// A node whose log is damaged where it was durable says so and does not vote.
-pub(crate) async fn a_damaged_log_is_not_used(cluster: &mut Cluster, keep: &Path) -> Result<()> {
+/// A node whose entries are damaged where they were durable keeps its vote and is filled up by the others.
+/// One whose vote may be lost says so, and does not run.
+pub(crate) async fn a_damaged_log_is_repaired_and_a_lost_vote_refused(
+    cluster: &mut Cluster,
+    keep: &Path,
+) -> Result<()> {
     for number in 0..50 {
         vote(cluster, &format!("player-{number}")).await?;
     }
     read_at(cluster, 3).await?;
     cluster.kill(3).await?;
-    let segment = first_segment(&cluster.directory_of(3))?;
-    let mut bytes = std::fs::read(&segment)?;
-    // Behind the header block, in what was synced long ago.
-    let place = 4096 + 700;
-    bytes[place] ^= 0x40;
-    std::fs::write(&segment, &bytes)?;
+    // Behind both copies of the header, in what was synced long ago.
+    damage(&first_segment(&cluster.directory_of(3))?, 2 * 4096 + 700, 1)?;
+    cluster.restart(3)?;
+    cluster.wait_for_log(3, "the log was damaged").await?;
+    read_at(cluster, 3).await?;
+    let client = Client::new();
+    let rows = client.get(cluster.address_of(3), "/player_rankings?limit=1000").await?;
+    if rows.as_array().map(Vec::len) != Some(50) {
+        return Err(format!("fifty players have a vote each, but node 3 has {rows}").into());
+    }
+    let state = client.get(cluster.address_of(3), "/v1/cluster").await?;
+    if state["log"]["limping"] != false {
+        return Err(format!("it was filled up, and still limps: {state}").into());
+    }
+
+    cluster.kill(3).await?;
+    // Without both copies of its header nothing in a segment can be read, and the vote is in there.
+    damage(&first_segment(&cluster.directory_of(3))?, 0, 2 * 4096)?;
     let log = keep.join("damaged.log");
     let ended = cluster.run_node(3, cluster.directory_of(3), &log).await?;
-    expect_refusal(ended, &log, &["segment-"])?;
+    expect_refusal(ended, &log, &["segment-", "last vote may be lost"])?;
     vote(cluster, "the-others-go-on").await
+}
+
+/// Changes so many bytes of a file from a place on.
+fn damage(file: &Path, place: usize, count: usize) -> Result<()> {
+    let mut bytes = std::fs::read(file)?;
+    bytes[place..place + count].iter_mut().for_each(|byte| *byte ^= 0x40);
+    Ok(std::fs::write(file, &bytes)?)
 }
 
 /// Garbage, and a node of another cluster, on the Raft port: refused with a line in the log, and the
@@ -110,7 +133,7 @@ fn first_segment(directory: &Path) -> Result<PathBuf> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with("segment-") {
+        if name.starts_with("segment-") && !name.ends_with(".broken") {
             segments.push(path);
         }
     }
