@@ -99,10 +99,12 @@ fn damage_is_located_and_copies_are_counted() {
 #[test]
 fn a_file_that_cannot_be_read_does_not_hide_the_others() {
     let disk = Life { seed: 3, acts: 30, closed: true, alone: false }.disk();
-    let unreadable = Damage::Unreadable { sector: 20 };
     let segments: Vec<_> =
         disk.names().into_iter().filter(|name| name.starts_with("segment-")).collect();
-    assert!(disk.damage(&segments[0], &unreadable));
+    // So many that it is not one bad place.
+    for sector in 0..20 {
+        assert!(disk.damage(&segments[0], &Damage::Unreadable { sector }));
+    }
     let inspection = inspector(&disk).inspect().unwrap();
     assert!(matches!(&inspection.start, Start::Refuse(error) if error.is_disk_failure()));
     for name in &segments {
