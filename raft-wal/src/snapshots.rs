@@ -180,7 +180,8 @@ impl SnapshotStore {
     ) -> Result<Option<(SnapshotId, u64)>, WalError> {
         let mut state = self.state();
         let Some(mut arriving) = state.arriving.take_if(|it| it.snapshot.id() == id) else {
-            return Ok(state.held_of(id).map(|held| (id, held))); // Or of one that was abandoned.
+            // All of it is here; or nothing: it was abandoned, or had found no room.
+            return Ok(Some((id, state.held_of(id).unwrap_or_default())));
         };
         let held = arriving.file.length;
         if offset == held && bytes.len() as u64 <= id.length - held {

@@ -76,6 +76,25 @@ fn a_snapshot_that_has_arrived_waits_for_its_write_while_the_next_one_arrives() 
     assert!(disk.names().iter().all(|name| !name.starts_with("incomplete-")), "all is tidy");
 }
 
+/// The node was told that nothing is there, and asks for the first piece. It waits for an answer.
+#[test]
+fn every_piece_is_answered_also_of_a_snapshot_that_found_no_room() {
+    let disk = SimDisk::new(1);
+    let log = open(&disk).unwrap().log;
+    let store = log.snapshots().clone();
+    let snapshot = snapshot(5, b"five");
+    disk.set_capacity(Some(disk.used_bytes()));
+    let full = store.store(Incoming::Begin(snapshot.clone()));
+    assert!(full.is_err_and(|error| error.is_no_space()));
+    disk.set_capacity(None);
+    let bytes = Bytes::from_static(b"five");
+    let chunk = Incoming::Chunk { snapshot: snapshot.id(), offset: 0, bytes };
+    assert_eq!(store.store(chunk).unwrap(), Some((snapshot.id(), 0)));
+    // It gives up, and begins anew when it is offered again.
+    store.store(Incoming::Abandon(snapshot.id())).unwrap();
+    assert_eq!(arrives(&store, 5, b"five"), snapshot);
+}
+
 /// Entries that were never committed may reach further than the snapshot that takes their place.
 #[test]
 fn a_snapshot_takes_the_place_of_a_longer_log() {
