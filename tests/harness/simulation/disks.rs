@@ -79,9 +79,7 @@ impl Simulation {
 
     /// Some node takes a step of reading again what it wrote long ago, and does what that calls for.
     pub(super) fn scrub(&mut self) {
-        let ids = self.cluster.ids();
-        let id = ids[self.random.usize(..ids.len())];
-        if self.runs(id) {
+        if let Some(id) = self.anyone_running() {
             let repair = self.disk(id).scrub();
             match self.cluster.unless_failed(id, repair) {
                 None | Some(Repair::None) => {}
@@ -133,11 +131,7 @@ impl Simulation {
         if self.random.u8(..3) == 0 {
             return self.rot();
         }
-        let ids = self.cluster.ids();
-        let id = ids[self.random.usize(..ids.len())];
-        if !self.cluster.is_up(id) {
-            return;
-        }
+        let Some(id) = self.anyone_running() else { return };
         let soon = self.random.u64(..20);
         let error = |on: Operation| FaultRule::new(Fault::Error).on(&[on]).after(soon / 8);
         let longer = self.up_to(ELECTION_TIMEOUT * 4);

@@ -11,7 +11,12 @@ impl Simulation {
         if !self.chaos {
             return;
         }
+        let wait = self.up_to(self.options.fault_interval * 2);
+        self.later(wait, Happening::Fault);
         let ids = self.cluster.ids();
+        if ids.is_empty() {
+            return; // All are gone for good, one after the other.
+        }
         let anyone = ids[self.random.usize(..ids.len())];
         let leader = self.leader();
         let victim = leader.filter(|_| self.random.bool()).unwrap_or(anyone);
@@ -20,8 +25,6 @@ impl Simulation {
             3 => self.pause(victim),
             _ => self.partition(&ids),
         }
-        let wait = self.up_to(self.options.fault_interval * 2);
-        self.later(wait, Happening::Fault);
     }
 
     /// Bad things happen to a new leader: what it says is lost, or it dies soon, or both.

@@ -41,7 +41,7 @@ impl Simulation {
         self.random.i64(-most..=most)
     }
 
-    fn anyone_running(&mut self) -> Option<NodeId> {
+    pub(super) fn anyone_running(&mut self) -> Option<NodeId> {
         let up: Vec<NodeId> = self.cluster.ids().into_iter().filter(|&id| self.runs(id)).collect();
         (!up.is_empty()).then(|| up[self.random.usize(..up.len())])
     }
@@ -199,7 +199,7 @@ impl Simulation {
             return None;
         }
         let ids = self.cluster.ids();
-        let victim = ids[self.random.usize(..ids.len())];
+        let victim = *ids.get(self.random.usize(..ids.len().max(1)))?;
         if self.open_configurations().iter().any(|open| open.voters().len() < 3) {
             return None;
         }
