@@ -23,7 +23,7 @@ pub struct FileDisk {
     dir: PathBuf,
     /// Open for as long as the disk is: names are made durable by syncing it.
     directory: File,
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl FileDisk {
@@ -43,7 +43,7 @@ impl FileDisk {
         let lock = options.open(&path);
         let lock = lock.map_err(DiskError::of("open", &path.display().to_string()))?;
         take_lock(&lock, FlockOperation::NonBlockingLockExclusive, dir)?;
-        Ok(Self { dir: dir.to_owned(), directory, _lock: Some(lock) })
+        Ok(Self { dir: dir.to_owned(), directory, lock: Some(lock) })
     }
 
     /// Opens an existing directory for somebody who only looks at it: creates nothing, and shares the
@@ -59,7 +59,7 @@ impl FileDisk {
         if let Some(lock) = &lock {
             take_lock(lock, FlockOperation::NonBlockingLockShared, dir)?;
         }
-        Ok(Self { dir: dir.to_owned(), directory, _lock: lock })
+        Ok(Self { dir: dir.to_owned(), directory, lock })
     }
 }
 
@@ -104,6 +104,16 @@ fn parent_of(dir: &Path) -> &Path {
 
 fn sync_parent(dir: &Path) -> io::Result<()> {
     File::open(parent_of(dir))?.sync_all()
+}
+
+/// Unlocked, not only closed: a process that another thread is just starting has a copy of the file, and
+/// would keep the lock until it runs its own program.
+impl Drop for FileDisk {
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            let _ = flock(lock, FlockOperation::Unlock); // Closing it does the same, a moment later.
+        }
+    }
 }
 
 impl Disk for FileDisk {
