@@ -79,6 +79,7 @@
 //! | `driver.rs` | the loop: begin here |
 //! | `inbox.rs`, `queue.rs` | what the driver is told, and the limits |
 //! | `pending.rs` | who waits for what |
+//! | `full_disk.rs` | what a node does without room |
 //! | `apply.rs` | the thread that owns the state machine |
 //! | `requests.rs`, `handle.rs` | from a caller to whoever can answer |
 //! | `peer.rs`, `forward.rs`, `connect.rs` | calling other nodes: messages, proposals |

@@ -78,7 +78,8 @@ impl Log {
     ///
     /// # Errors
     /// As [`Log::append`]; but [`WalError::Refused`] does no harm here: the entries are not those (any
-    /// more), they take more than [`SEGMENT_BYTES_MAX`], or the snapshot that they stand on is not there. The next scrub finds the damage again.
+    /// more), they take more than [`SEGMENT_BYTES_MAX`], or the snapshot that they stand on is not there.
+    /// The next scrub finds the damage again.
     pub fn rewrite(&mut self, entries: &[Entry]) -> Result<(), WalError> {
         let refused = |reason: &str| Err(WalError::Refused { reason: reason.to_owned() });
         if self.poisoned {
@@ -178,7 +179,8 @@ pub enum Repair {
     /// Nothing: there was no damage, or what was damaged is not needed.
     #[default]
     None,
-    /// The snapshot is out of use: another one should be cut.
+    /// The snapshot is out of use: another one should be cut, or the same one again if nothing was
+    /// applied since.
     Snapshot,
     /// A segment has to be written again: give all entries behind this index to [`Log::rewrite`].
     Entries {
