@@ -2,19 +2,17 @@
 //! receiver of AppendEntries does. And the search of a leader for the place where two logs agree
 //! (§5.3).
 
-mod harness;
-
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use bytes::Bytes;
-use harness::cluster::{Cluster, n};
 use proptest::prelude::*;
 use raft_core::{
     AppendOutcome, Config, Entry, Envelope, GroupId, HardState, Incarnation, Input, Instant,
     LogIndex, LogPosition, Membership, Message, Node, NodeId, Output, Payload, Restored, RoleKind,
     Round, Term, Timestamp,
 };
+use raft_sim::cluster::{Cluster, n};
 
 /// Two logs that can exist in one cluster: alike up to the fork, of different terms behind it.
 #[derive(Clone, Debug)]

@@ -4,13 +4,11 @@
 //! `SEED=17 cargo test --test simulation -- --nocapture` runs only that one and prints its trace.
 //! `SEEDS=100000 cargo test --release --test simulation` runs a longer campaign, `FIRST_SEED=…` another one.
 
-mod harness;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use harness::simulation::{Report, Simulation};
+use raft_sim::simulation::{Report, Simulation};
 
 const SEEDS: u64 = 600;
 const EVENTS_PER_SEED: u64 = 8_000;

@@ -13,8 +13,8 @@ use raft_core::{
     RoleKind, Term, Timestamp,
 };
 
-use super::super::cluster::{Cluster, Effects, n};
 use super::{Which, settings, transcript};
+use raft_sim::cluster::{Cluster, Effects, n};
 
 /// After so many steps of one command something goes round in circles.
 const STEPS_MAX: usize = 1000;

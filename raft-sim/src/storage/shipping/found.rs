@@ -4,7 +4,7 @@ use raft_core::{LogIndex, LogPosition, Restored, Snapshot};
 use raft_wal::{OpenError, RecoveryReport};
 
 use super::{Store, Unsure};
-use crate::harness::storage::durable::Durable;
+use crate::storage::durable::Durable;
 
 impl Store {
     /// A start may fail because the disk does, and be refused because something was damaged; a power cut

@@ -8,7 +8,7 @@ use raft_wal::Repair;
 use raft_wal::sim::{Fault, FaultRule, Operation};
 
 use super::{ELECTION_TIMEOUT, Happening, Simulation};
-use crate::harness::storage::shipping::{Progress, Store};
+use crate::storage::shipping::{Progress, Store};
 
 impl Simulation {
     fn disk(&mut self, id: NodeId) -> &mut Store {

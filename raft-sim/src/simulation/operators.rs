@@ -7,9 +7,9 @@ use std::time::Duration;
 use raft_core::{Entry, LogIndex, LogPosition, Membership, NodeId, Payload};
 
 use super::{Happening, Simulation};
-use crate::harness::cluster::n;
-use crate::harness::storage::Storage;
-use crate::harness::storage::shipping::Store;
+use crate::cluster::n;
+use crate::storage::Storage;
+use crate::storage::shipping::Store;
 
 /// No more nodes than this exist at a time.
 const NODES_MAX: usize = 8;

@@ -3,7 +3,7 @@
 use raft_core::Event;
 use raft_wal::RecoveryReport;
 
-use crate::harness::storage::shipping::Store;
+use crate::storage::shipping::Store;
 
 /// What happened in a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

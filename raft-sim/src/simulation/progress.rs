@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raft_core::{Instant, Membership, NodeId, Payload, Promotion, RoleKind};
 
 use super::{ELECTION_TIMEOUT, Happening, Simulation};
-use crate::harness::storage::Storage;
+use crate::storage::Storage;
 
 const AFTER_ALL: &[u8] = b"after all";
 

@@ -6,7 +6,7 @@ use raft_core::{Config, Membership, NodeId, Promotion};
 use raft_wal::SEGMENT_BYTES_MIN;
 
 use super::{ELECTION_TIMEOUT, fold};
-use crate::harness::storage::shipping::Store;
+use crate::storage::shipping::Store;
 
 /// What a seed draws for itself.
 #[derive(Clone, Debug)]
