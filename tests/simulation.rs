@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use raft_sim::simulation::{Report, Simulation};
+use raft_sim::simulation::{Listener, Plan, Report, Simulation, Watch};
 
 const SEEDS: u64 = 600;
 const EVENTS_PER_SEED: u64 = 8_000;
@@ -19,7 +19,9 @@ fn number_from(variable: &str) -> Option<u64> {
 }
 
 fn run(seed: u64, trace: bool) -> Report {
-    Simulation::new(seed, trace).run(EVENTS_PER_SEED)
+    let lines: Option<Listener> = trace.then(|| Box::new(|line| println!("{line}")) as Listener);
+    let watch = Watch { lines, ..Watch::default() };
+    Simulation::new(&Plan::new(seed, EVENTS_PER_SEED), watch).run()
 }
 
 #[test]

@@ -9,5 +9,7 @@
 
 pub mod checker;
 pub mod cluster;
+mod digest;
 pub mod simulation;
 pub mod storage;
+pub mod transcript;

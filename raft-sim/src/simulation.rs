@@ -6,24 +6,33 @@
 //! one majority is healed, the rest stays broken for ever, and progress is demanded within ten election
 //! timeouts. The checker watches every step.
 
+mod agenda;
 mod disks;
 mod faults;
 mod operators;
 mod options;
 mod progress;
 mod report;
+mod trace;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::{Consistency, Envelope, Input, Instant, LogIndex, NodeId, RoleKind};
 
-use super::cluster::{Cluster, Effects};
-use super::storage::shipping::Store;
+use crate::cluster::{Cluster, Effects};
+use crate::digest::seed_of;
+use crate::storage::shipping::Store;
+use crate::transcript;
+use agenda::{Agenda, Planned};
 pub use options::Options;
 pub use report::Report;
+pub use trace::Listener;
+use trace::Trace;
 
 #[derive(Clone, Debug)]
 enum Happening {
@@ -63,10 +72,19 @@ enum Happening {
 pub struct Simulation {
     pub cluster: Cluster<Store>,
     options: Options,
+    /// What is drawn while the present event happens.
     random: fastrand::Rng,
-    agenda: BinaryHeap<Reverse<(Instant, u64)>>,
-    happenings: BTreeMap<u64, Happening>,
-    next_number: u64,
+    /// The seed of the present event.
+    seed: u64,
+    /// The seed of the run.
+    root: u64,
+    agenda: Agenda<Happening>,
+    /// How often the timer of each node has run out.
+    timers: BTreeMap<NodeId, u64>,
+    /// What may go wrong, if not everything: the seeds of these interventions.
+    only: Option<Arc<BTreeSet<u64>>>,
+    /// All interventions so far, if somebody wants to know.
+    interventions: Option<Interventions>,
     /// Directed links that are cut, each with the number of the partition that cut it.
     cut: BTreeSet<(NodeId, NodeId, u64)>,
     paused: BTreeSet<NodeId>,
@@ -77,41 +95,82 @@ pub struct Simulation {
     without_snapshot: BTreeSet<NodeId>,
     /// The number of the next node that joins.
     next_id: u64,
+    /// So many events make the first phase.
+    events: u64,
     chaos: bool,
-    trace: bool,
+    trace: Trace,
     report: Report,
     commands: u64,
+}
+
+/// Seeds of what went wrong in a run, in order.
+pub type Interventions = Arc<Mutex<Vec<u64>>>;
+
+/// A run that can be repeated.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Decides everything.
+    pub seed: u64,
+    /// So many events happen before progress is demanded.
+    pub events: u64,
+    /// What the seed draws for itself, unless it is given.
+    pub options: Option<Options>,
+    /// Nothing goes wrong but this.
+    pub only: Option<Arc<BTreeSet<u64>>>,
+}
+
+impl Plan {
+    /// All that this seed has in store.
+    #[must_use]
+    pub fn new(seed: u64, events: u64) -> Self {
+        Self { seed, events, options: None, only: None }
+    }
+}
+
+/// Who wants to know what of a run.
+#[derive(Default)]
+pub struct Watch {
+    /// Gets a line for everything that happens.
+    pub lines: Option<Listener>,
+    /// Gets the seeds of all interventions.
+    pub interventions: Option<Interventions>,
 }
 
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
 
 impl Simulation {
-    pub fn new(seed: u64, trace: bool) -> Self {
+    /// A cluster that has not begun to run.
+    pub fn new(plan: &Plan, watch: Watch) -> Self {
+        let Plan { seed, events, options, only } = plan.clone();
         let mut random = fastrand::Rng::with_seed(seed);
-        let options = Options::draw(&mut random);
-        if trace {
-            println!("{options:?}");
-        }
+        let drawn = Options::draw(&mut random);
+        let options = options.unwrap_or(drawn);
         let cluster = Cluster::new(options.size, options.config(seed), options.disk(seed));
-        let simulation_size = options.size;
+        let next_id = options.size + 1;
         let mut simulation = Self {
             cluster,
             options,
             random,
-            agenda: BinaryHeap::new(),
-            happenings: BTreeMap::new(),
-            next_number: 0,
+            seed,
+            root: seed,
+            agenda: Agenda::default(),
+            timers: BTreeMap::new(),
+            only,
+            interventions: watch.interventions,
             cut: BTreeSet::new(),
             paused: BTreeSet::new(),
             unpolled: BTreeSet::new(),
             busy: BTreeMap::new(),
             without_snapshot: BTreeSet::new(),
-            next_id: simulation_size + 1,
+            next_id,
+            events,
             chaos: true,
-            trace,
+            trace: Trace::new(watch.lines),
             report: Report::default(),
             commands: 0,
         };
+        let options = format!("{:?}", simulation.options);
+        simulation.note(|| options);
         for id in simulation.cluster.ids() {
             let drift = simulation.drift();
             if let Some(member) = simulation.cluster.members.get_mut(&id) {
@@ -127,8 +186,8 @@ impl Simulation {
     }
 
     /// Runs both phases; panics where an invariant breaks or progress is missing.
-    pub fn run(mut self, events: u64) -> Report {
-        while self.report.events < events {
+    pub fn run(mut self) -> Report {
+        while self.report.events < self.events {
             self.one_event();
         }
         self.demand_progress();
@@ -143,14 +202,29 @@ impl Simulation {
             let disk = self.cluster.destroy(id);
             self.report.disks.count_disk(disk);
         }
+        self.report.digest = self.trace.digest();
+        self.report.simulated = Duration::from_nanos(self.cluster.now.as_nanos());
         self.report
     }
 
     fn later(&mut self, wait: Duration, happening: Happening) {
         let at = self.cluster.now.after(wait);
-        self.next_number += 1;
-        self.agenda.push(Reverse((at, self.next_number)));
-        self.happenings.insert(self.next_number, happening);
+        let seed = self.random.u64(..);
+        self.agenda.add(at, seed, happening);
+    }
+
+    /// May the present event go wrong, or whatever it is that only happens because we want trouble?
+    fn intervenes(&mut self) -> bool {
+        self.may_intervene(self.seed)
+    }
+
+    /// The same, of something that is not an event of its own.
+    fn may_intervene(&mut self, seed: u64) -> bool {
+        let may = self.only.as_ref().is_none_or(|only| only.contains(&seed));
+        if may && let Some(interventions) = &self.interventions {
+            interventions.lock().expect("nobody panics with it").push(seed);
+        }
+        may
     }
 
     fn up_to(&mut self, longest: Duration) -> Duration {
@@ -167,35 +241,42 @@ impl Simulation {
         self.report.events += 1;
         let running = self.cluster.ids().into_iter().filter(|&id| self.runs(id));
         let timer = running.map(|id| (self.cluster.deadline(id), id)).min();
-        let next = self.agenda.peek().map(|Reverse((at, _))| *at);
+        let next = self.agenda.next_at();
         match (timer, next) {
             (Some((at, id)), next) if next.is_none_or(|next| at < next) => {
                 self.cluster.now = self.cluster.now.max(at);
-                self.note(|| format!("{id} timer"));
+                let count = self.timers.entry(id).or_default();
+                *count += 1;
+                let seed = seed_of(seed_of(self.root, id.get()), *count);
+                self.begin(seed);
+                self.note_often(&id, || format!("{id} timer"));
                 self.cluster.step(id, Input::Timer);
                 self.poll_soon(id);
             }
             _ => {
-                let Some(Reverse((at, number))) = self.agenda.pop() else {
+                let Some(Planned { at, seed, what, .. }) = self.agenda.pop() else {
                     return;
                 };
                 self.cluster.now = self.cluster.now.max(at);
-                let happening = self.happenings.remove(&number).expect("on the agenda once");
-                self.happen(happening);
+                self.begin(seed);
+                self.happen(what);
             }
         }
         self.bury_the_failed();
     }
 
+    /// From here on it is the event with this seed that happens.
+    fn begin(&mut self, seed: u64) {
+        self.seed = seed;
+        self.random = fastrand::Rng::with_seed(seed);
+    }
+
     fn note(&mut self, what: impl FnOnce() -> String) {
-        let line = what();
-        for byte in line.bytes() {
-            self.report.digest = fold(self.report.digest, u64::from(byte));
-        }
-        self.report.digest = fold(self.report.digest, self.cluster.now.as_nanos());
-        if self.trace {
-            println!("{:>10.3} ms  {line}", self.cluster.now.as_nanos() as f64 / 1e6);
-        }
+        self.trace.note(self.cluster.now, what);
+    }
+
+    fn note_often<L: Display>(&mut self, what: &impl Hash, line: impl FnOnce() -> L) {
+        self.trace.note_often(self.cluster.now, what, line);
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -269,12 +350,12 @@ impl Simulation {
         let (from, to) = (envelope.from, envelope.to);
         if self.cut.iter().any(|(a, b, _)| (*a, *b) == (from, to)) || !self.cluster.is_up(to) {
             self.report.lost += 1;
-            return self.note(|| format!("lost      {envelope}"));
+            return self.note_often(&(0_u8, &envelope), || format!("lost      {envelope}"));
         }
         if self.paused.contains(&to) {
             return self.later(Duration::from_millis(5), Happening::Deliver(envelope));
         }
-        self.note(|| format!("{envelope}"));
+        self.note_often(&(1_u8, &envelope), || &envelope);
         self.cluster.step(to, Input::Message(envelope));
         self.poll_soon(to);
     }
@@ -322,7 +403,8 @@ impl Simulation {
             compacted,
         } = self.cluster.poll(id);
         for event in events {
-            self.note(|| format!("{id} {event:?}"));
+            let kind = std::mem::discriminant(&event);
+            self.note_often(&(id, kind), || transcript::event(id, &event));
             self.report.count(&event);
             if matches!(event, raft_core::Event::Role { role: RoleKind::Leader, .. }) {
                 self.curse(id);
@@ -375,13 +457,18 @@ impl Simulation {
     }
 
     fn transmit(&mut self, envelope: Envelope) {
-        if self.chaos && self.random.f64() < self.options.loss {
+        // As many draws whatever comes of them: nothing else changes if one of these is left out.
+        let (loss, duplication) = (self.random.f64(), self.random.f64());
+        let (seed, wait) = (self.random.u64(..), self.up_to(self.options.delay_max * 3));
+        if self.chaos && loss < self.options.loss && self.may_intervene(seed) {
             self.report.lost += 1;
-            return self.note(|| format!("lost      {envelope}"));
+            return self.note_often(&(0_u8, &envelope), || format!("lost      {envelope}"));
         }
-        if self.chaos && self.random.f64() < self.options.duplication {
+        if self.chaos
+            && duplication < self.options.duplication
+            && self.may_intervene(seed.wrapping_add(1))
+        {
             self.report.duplicated += 1;
-            let wait = self.up_to(self.options.delay_max * 3);
             self.later(wait, Happening::Deliver(envelope.clone()));
         }
         let calm = Duration::from_millis(5);
@@ -391,29 +478,33 @@ impl Simulation {
     }
 
     fn client(&mut self) {
-        let up: Vec<NodeId> = self.cluster.ids().into_iter().filter(|&id| self.runs(id)).collect();
-        if !up.is_empty() {
-            let id = up[self.random.usize(..up.len())];
-            if self.random.f64() < 0.3 {
-                let visible = self.cluster.checker.visible.0;
-                let how = match self.random.u8(..4) {
-                    0 => Consistency::Lease,
-                    1 => Consistency::AtLeast(LogIndex(self.random.u64(0..=visible + 3))),
-                    _ => Consistency::Linearizable,
-                };
-                // An old leader is asked, too: what it says must not be stale.
-                let to = self.leader().filter(|_| self.random.bool()).unwrap_or(id);
-                let _refused = self.cluster.read(to, how);
-                self.poll_soon(to);
-            } else {
-                self.propose(id);
-            }
-            self.poll_soon(id);
-        }
         if self.chaos {
             let wait = self.up_to(self.options.client_interval * 2);
             self.later(wait, Happening::Client);
         }
+        if !self.intervenes() {
+            return;
+        }
+        let up: Vec<NodeId> = self.cluster.ids().into_iter().filter(|&id| self.runs(id)).collect();
+        if up.is_empty() {
+            return;
+        }
+        let id = up[self.random.usize(..up.len())];
+        if self.random.f64() < 0.3 {
+            let visible = self.cluster.checker.visible.0;
+            let how = match self.random.u8(..4) {
+                0 => Consistency::Lease,
+                1 => Consistency::AtLeast(LogIndex(self.random.u64(0..=visible + 3))),
+                _ => Consistency::Linearizable,
+            };
+            // An old leader is asked, too: what it says must not be stale.
+            let to = self.leader().filter(|_| self.random.bool()).unwrap_or(id);
+            let _refused = self.cluster.read(to, how);
+            self.poll_soon(to);
+        } else {
+            self.propose(id);
+        }
+        self.poll_soon(id);
     }
 
     /// A node that leads, or takes itself to lead: any of them, if there are several.
@@ -439,9 +530,4 @@ impl Simulation {
         self.note(|| format!("{to} is proposed {count}: {}", taken.is_ok()));
         self.poll_soon(to);
     }
-}
-
-/// FNV-1a with a 64-bit step: enough to tell two runs apart.
-pub fn fold(digest: u64, value: u64) -> u64 {
-    (digest ^ value).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23)
 }

@@ -4,7 +4,6 @@
 mod notation;
 mod settings;
 mod stage;
-mod transcript;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -12,6 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use raft_core::{Consistency, HardState, LogIndex, Membership, NodeId, Term};
+use raft_sim::transcript;
 
 use stage::Stage;
 

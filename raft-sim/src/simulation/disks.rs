@@ -128,6 +128,9 @@ impl Simulation {
         }
         let wait = self.up_to(self.options.disk_fault_interval * 2);
         self.later(wait, Happening::DiskFault);
+        if !self.intervenes() {
+            return;
+        }
         if self.random.u8(..3) == 0 {
             return self.rot();
         }

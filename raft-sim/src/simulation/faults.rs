@@ -14,7 +14,7 @@ impl Simulation {
         let wait = self.up_to(self.options.fault_interval * 2);
         self.later(wait, Happening::Fault);
         let ids = self.cluster.ids();
-        if ids.is_empty() {
+        if ids.is_empty() || !self.intervenes() {
             return; // All are gone for good, one after the other.
         }
         let anyone = ids[self.random.usize(..ids.len())];
@@ -29,7 +29,8 @@ impl Simulation {
 
     /// Bad things happen to a new leader: what it says is lost, or it dies soon, or both.
     pub(super) fn curse(&mut self, id: NodeId) {
-        if !self.chaos || self.random.f64() >= self.options.curse {
+        let (curse, seed) = (self.random.f64(), self.random.u64(..));
+        if !self.chaos || curse >= self.options.curse || !self.may_intervene(seed) {
             return;
         }
         if self.random.bool() {

@@ -19,6 +19,11 @@ impl Simulation {
         if !self.chaos {
             return;
         }
+        let wait = self.up_to(self.options.operator_interval * 2);
+        self.later(wait, Happening::Operator);
+        if !self.intervenes() {
+            return;
+        }
         match self.random.u8(..8) {
             0 => drop(self.add_node()),
             1 => self.remove_leftovers(),
@@ -31,8 +36,6 @@ impl Simulation {
             }
             _ => self.wipe(),
         }
-        let wait = self.up_to(self.options.operator_interval * 2);
-        self.later(wait, Happening::Operator);
     }
 
     /// By how much the clock of a node is fast: not more than leases allow for; without them, by a lot.

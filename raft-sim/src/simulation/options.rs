@@ -5,7 +5,8 @@ use std::time::Duration;
 use raft_core::{Config, Membership, NodeId, Promotion};
 use raft_wal::SEGMENT_BYTES_MIN;
 
-use super::{ELECTION_TIMEOUT, fold};
+use super::ELECTION_TIMEOUT;
+use crate::digest::seed_of;
 use crate::storage::shipping::Store;
 
 /// What a seed draws for itself.
@@ -88,7 +89,7 @@ impl Options {
     pub(super) fn disk(&self, seed: u64) -> impl Fn(NodeId, Membership) -> Store + 'static {
         let (segment_bytes, short_io) = (self.segment_bytes, self.short_io);
         move |id, membership| {
-            let seed = fold(fold(seed, id.get()), 0xD15C);
+            let seed = seed_of(seed_of(seed, id.get()), 0xD15C);
             let store = Store::empty(id, seed, membership, segment_bytes);
             if short_io {
                 store.sim.shorten_reads();
@@ -101,7 +102,7 @@ impl Options {
     pub(super) fn config(&self, seed: u64) -> impl Fn(NodeId, u64) -> Config + 'static {
         let options = self.clone();
         move |id, life| {
-            let seed = fold(fold(seed, id.get()), life);
+            let seed = seed_of(seed_of(seed, id.get()), life);
             let append_bytes_max = options.append_bytes_max;
             Config {
                 election_timeout: ELECTION_TIMEOUT,

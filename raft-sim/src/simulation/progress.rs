@@ -1,6 +1,5 @@
 //! The second phase of a run: what is left whole must make progress.
 
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ impl Simulation {
             }
         }
         // Nothing that is still on the agenda may bring the others back, or break the majority.
-        self.happenings.retain(|_, happening| {
+        self.agenda.retain(|happening| {
             !matches!(
                 happening,
                 Happening::Restart(_)
@@ -39,7 +38,6 @@ impl Simulation {
                     | Happening::Replace(..)
             )
         });
-        self.agenda.retain(|Reverse((_, number))| self.happenings.contains_key(number));
         self.cut.clear();
         self.paused.clear();
         for &id in &good {

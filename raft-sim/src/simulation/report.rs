@@ -1,5 +1,7 @@
 //! What happened in a run.
 
+use std::time::Duration;
+
 use raft_core::Event;
 use raft_wal::RecoveryReport;
 
@@ -37,8 +39,10 @@ pub struct Report {
     /// Reads by lease at a node that takes itself to lead, just after another node committed something.
     pub asked_old_leaders: u64,
     pub disks: Disks,
+    /// How long it took, by the clock of the simulation.
+    pub simulated: Duration,
     /// A digest of everything that happened, in order.
-    pub digest: u64,
+    pub digest: u128,
 }
 
 impl Report {
@@ -79,6 +83,7 @@ impl Report {
             hopeless,
             asked_old_leaders,
             disks,
+            simulated,
             digest,
         } = other;
         self.events += events;
@@ -106,6 +111,7 @@ impl Report {
         self.hopeless += hopeless;
         self.asked_old_leaders += asked_old_leaders;
         self.disks.add(disks);
+        self.simulated += *simulated;
         // Threads finish in any order.
         self.digest = self.digest.wrapping_add(*digest);
     }

@@ -1,11 +1,12 @@
 //! The state machine of a member.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 use raft_core::{Entry, LogIndex};
 
-use super::super::simulation::fold;
+use crate::digest::Digest;
 
 /// A state machine: all that it remembers of its commands is a digest.
 #[derive(Default)]
@@ -49,5 +50,7 @@ impl Machine {
 
 /// What an entry makes of a state.
 pub fn apply(state: u64, entry: &Entry) -> u64 {
-    entry.to_string().bytes().fold(state, |state, byte| fold(state, byte.into()))
+    let mut digest = Digest::default();
+    (state, entry).hash(&mut digest);
+    digest.finish()
 }

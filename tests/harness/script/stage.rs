@@ -13,8 +13,9 @@ use raft_core::{
     RoleKind, Term, Timestamp,
 };
 
-use super::{Which, settings, transcript};
+use super::{Which, settings};
 use raft_sim::cluster::{Cluster, Effects, n};
+use raft_sim::transcript;
 
 /// After so many steps of one command something goes round in circles.
 const STEPS_MAX: usize = 1000;

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use raft_core::{Consistency, LogIndex, Membership, NodeId};
 
-use super::{Outcome, Stage, transcript};
+use super::{Outcome, Stage};
+use raft_sim::transcript;
 
 impl Stage {
     pub fn propose(&mut self, id: NodeId, commands: &[String]) -> Outcome {

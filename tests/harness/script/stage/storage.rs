@@ -4,7 +4,8 @@ use std::error::Error;
 
 use raft_core::{Incoming, Input, NodeId};
 
-use super::{Outcome, Stage, transcript};
+use super::{Outcome, Stage};
+use raft_sim::transcript;
 
 impl Stage {
     pub fn stall(&mut self, id: NodeId) {

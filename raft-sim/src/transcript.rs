@@ -7,7 +7,7 @@ use raft_core::{
     ProposalOutcome, ReadOutcome, ReadRefused, Status, VoteRefusal,
 };
 
-use raft_sim::storage::memory::Queued;
+use crate::storage::memory::Queued;
 
 /// `[1@1 2@1=a]`.
 pub fn entries<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {
