@@ -1,68 +1,78 @@
-//! The whole cluster in one thread under virtual time, hundreds of seeds, every invariant after every step.
+//! The whole cluster in one thread under virtual time, thousands of seeds, every invariant after every
+//! step.
 //!
-//! A failing seed is printed with the command that replays it:
-//! `SEED=17 cargo test --test simulation -- --nocapture` runs only that one and prints its trace.
-//! `SEEDS=100000 cargo test --release --test simulation` runs a longer campaign, `FIRST_SEED=…` another one.
+//! A failing seed is printed with the command that replays it, and made small: what is left of it is told
+//! in the notation of the golden scripts.
+//!
+//! - `SEED=17 cargo test --test simulation -- --nocapture` runs only that one, and tells all of it.
+//! - `SEEDS=100000 cargo test --release --test simulation` runs a longer campaign, `FIRST_SEED=…` another
+//!   one, `EVENTS=…` with so many events each, `STOP_AT_FIRST=1` until something fails.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use raft_sim::campaign::{Campaign, Failure};
+use raft_sim::shrink::shrink;
 use raft_sim::simulation::{Listener, Plan, Report, Simulation, Watch};
 
 const SEEDS: u64 = 600;
-const EVENTS_PER_SEED: u64 = 8_000;
+const EVENTS: u64 = 8_000;
+/// So many other runs may be tried to make a failing one smaller.
+const SHRINK_RUNS_MAX: usize = 400;
+/// So much of its story is printed; a file has all of it.
+const LINES_SHOWN: usize = 80;
 
 fn number_from(variable: &str) -> Option<u64> {
     let value = std::env::var(variable).ok()?;
     Some(value.parse().unwrap_or_else(|_| panic!("{variable}={value} is not a number")))
 }
 
-fn run(seed: u64, trace: bool) -> Report {
-    let lines: Option<Listener> = trace.then(|| Box::new(|line| println!("{line}")) as Listener);
-    let watch = Watch { lines, ..Watch::default() };
-    Simulation::new(&Plan::new(seed, EVENTS_PER_SEED), watch).run()
+fn run(plan: &Plan, watch: Watch) -> Report {
+    Simulation::new(plan, watch).run()
 }
 
 #[test]
 fn every_invariant_holds_under_every_seed() {
+    let events = number_from("EVENTS").unwrap_or(EVENTS);
     if let Some(seed) = number_from("SEED") {
-        println!("{:#?}", run(seed, true));
+        let lines: Listener = Box::new(|line| println!("{line}"));
+        let watch = Watch { lines: Some(lines), ..Watch::default() };
+        println!("{:#?}", run(&Plan::new(seed, events), watch));
         return;
     }
     let first = number_from("FIRST_SEED").unwrap_or(1);
-    let end = first + number_from("SEEDS").unwrap_or(SEEDS);
-    let (next, total, failed) =
-        (AtomicU64::new(first), Mutex::new(Report::default()), Mutex::new(Vec::new()));
-    let started = std::time::Instant::now();
-    std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
-                        return;
-                    }
-                    // The panic message has been printed by the time that it is caught.
-                    match catch_unwind(AssertUnwindSafe(|| run(seed, false))) {
-                        Ok(report) => total.lock().unwrap().add(&report),
-                        Err(_) => failed.lock().unwrap().push(seed),
-                    }
-                }
-            });
-        }
-    });
-    let total = total.into_inner().unwrap();
-    let per_second = total.events as f64 / started.elapsed().as_secs_f64();
-    println!("{} seeds, {per_second:.0} events/s: {total:#?}", end - first);
-    let mut failed = failed.into_inner().unwrap();
-    failed.sort_unstable();
-    for seed in &failed {
-        println!("replay: SEED={seed} cargo test --test simulation -- --nocapture");
+    let seeds = number_from("SEEDS").unwrap_or(SEEDS);
+    let stop_at_first = number_from("STOP_AT_FIRST").is_some();
+    let campaign = Campaign { stop_at_first, ..Campaign::new(first, seeds, events) };
+    let outcome = campaign.run(run, |_| {});
+    let per_second = outcome.report.events as f64 / outcome.elapsed.as_secs_f64();
+    println!("{} seeds, {per_second:.0} events/s: {:#?}", outcome.seeds, outcome.report);
+    for Failure { seed, broken } in &outcome.failures {
+        println!("seed {seed}: {broken}");
+        println!("  replay: SEED={seed} cargo test --test simulation -- --nocapture");
     }
+    if let Some(failure) = outcome.failures.first() {
+        tell_in_short(&Plan::new(failure.seed, events));
+    }
+    let failed: Vec<u64> = outcome.failures.iter().map(|failure| failure.seed).collect();
     assert!(failed.is_empty(), "failed seeds: {failed:?}");
-    check_that_it_was_not_too_easy(&total, end - first);
+    check_that_it_was_not_too_easy(&outcome.report, seeds);
+}
+
+/// Makes a failing run small, and tells what is left of it.
+fn tell_in_short(plan: &Plan) {
+    let Some(story) = shrink(&run, plan, SHRINK_RUNS_MAX) else {
+        return println!("seed {} does not fail again: it is not deterministic!", plan.seed);
+    };
+    let (before, after, runs) = (story.before, story.after, story.runs);
+    println!("made small in {runs} runs: {after} of {before} interventions are left");
+    let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/shrunk.txt");
+    let text = format!("{:?}\n\n{}\n", story.plan, story.lines.join("\n"));
+    match std::fs::write(file, text) {
+        Ok(()) => println!("its whole story, of {} lines: {file}", story.lines.len()),
+        Err(error) => println!("its story cannot be written to {file}: {error}"),
+    }
+    for line in &story.lines[story.lines.len().saturating_sub(LINES_SHOWN)..] {
+        println!("{line}");
+    }
+    println!("{}", story.broken);
 }
 
 /// A run in which a kind of fault never happened proves nothing about it.
@@ -137,6 +147,7 @@ fn check_that_it_was_not_too_easy(total: &Report, seeds: u64) {
 #[test]
 fn the_same_seed_does_the_same() {
     for seed in 1..=20 {
-        assert_eq!(run(seed, false), run(seed, false), "seed {seed}");
+        let plan = Plan::new(seed, EVENTS);
+        assert_eq!(run(&plan, Watch::default()), run(&plan, Watch::default()), "seed {seed}");
     }
 }

@@ -7,9 +7,11 @@
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "the way out of the tests is not complete")]
 
+pub mod campaign;
 pub mod checker;
 pub mod cluster;
 mod digest;
+pub mod shrink;
 pub mod simulation;
 pub mod storage;
 pub mod transcript;

@@ -142,9 +142,8 @@ impl Simulation {
     /// A cluster that has not begun to run.
     pub fn new(plan: &Plan, watch: Watch) -> Self {
         let Plan { seed, events, options, only } = plan.clone();
-        let mut random = fastrand::Rng::with_seed(seed);
-        let drawn = Options::draw(&mut random);
-        let options = options.unwrap_or(drawn);
+        let options = options.unwrap_or_else(|| Options::of_seed(seed));
+        let random = fastrand::Rng::with_seed(seed_of(seed, 0));
         let cluster = Cluster::new(options.size, options.config(seed), options.disk(seed));
         let next_id = options.size + 1;
         let mut simulation = Self {

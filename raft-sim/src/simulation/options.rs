@@ -10,7 +10,7 @@ use crate::digest::seed_of;
 use crate::storage::shipping::Store;
 
 /// What a seed draws for itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     pub size: u64,
     pub loss: f64,
@@ -46,6 +46,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// What this seed draws.
+    #[must_use]
+    pub fn of_seed(seed: u64) -> Self {
+        Self::draw(&mut fastrand::Rng::with_seed(seed))
+    }
+
     pub(super) fn draw(random: &mut fastrand::Rng) -> Self {
         let sometimes = |random: &mut fastrand::Rng, value: f64| {
             if random.bool() { random.f64() * value } else { 0.0 }
