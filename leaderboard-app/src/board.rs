@@ -1,13 +1,16 @@
 //! One board: who has which score, and in which order they stand.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::codec;
 use crate::digest::Digest;
 use crate::ordered_index::OrderedIndex;
 use crate::reply::Receipt;
 use crate::types::{BoardId, Player, Score};
+
+/// No log has a higher index.
+const CHANGES_MAX: u64 = 1 << 63;
 
 /// Where somebody stands: the higher score first, and of equal scores the one that was reached first.
 /// No two players of a board have the same place.
@@ -77,6 +80,52 @@ impl Board {
         };
         board.digest.add(&board.header_bytes());
         board
+    }
+
+    /// The board with these lines, best first, after `changes` changes: what [`Board::id`],
+    /// [`Board::changes`] and [`Board::rows_from`] told of it.
+    ///
+    /// # Errors
+    /// If no board ever was like that; the text says why.
+    pub(crate) fn restore(
+        id: BoardId,
+        changes: u64,
+        rows: Vec<(Player, Place)>,
+    ) -> Result<Self, &'static str> {
+        // Every change is an entry of its own, so none of them could be counted beyond this.
+        if changes > CHANGES_MAX {
+            return Err("a board has had more changes than a log can hold");
+        }
+        if !rows.is_sorted_by(|(_, one), (_, next)| one < next) {
+            return Err("the lines of a board are not in order");
+        }
+        let mut board = Self { seq: changes, ..Self::new(id) };
+        board.digest = Digest::default();
+        board.digest.add(&board.header_bytes());
+        let mut seqs = HashSet::new();
+        for (player, place) in rows {
+            if place.seq == 0 || place.seq > changes || !seqs.insert(place.seq) {
+                return Err("a line of a board comes from none of its changes, or not alone");
+            }
+            board.digest.add(&board.record_bytes(&player, place));
+            board.order.insert((place, player.clone()));
+            if board.places.insert(player, place).is_some() {
+                return Err("a board has a player twice");
+            }
+        }
+        Ok(board)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn id(&self) -> &BoardId {
+        &self.id
+    }
+
+    /// How many changes there have been; the next one gets the next number as its `seq`.
+    #[must_use]
+    pub const fn changes(&self) -> u64 {
+        self.seq
     }
 
     /// Adds to a score, which starts at 0 for a new player. A sum equal to the score before leaves the

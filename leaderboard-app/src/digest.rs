@@ -24,6 +24,12 @@ impl Digest {
         self.0 = self.0.wrapping_sub(xxh3_128(bytes));
     }
 
+    /// As a number, for formats that keep it.
+    #[must_use]
+    pub const fn get(self) -> u128 {
+        self.0
+    }
+
     /// The digest of both sets together.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {

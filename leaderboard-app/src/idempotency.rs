@@ -128,11 +128,13 @@ pub struct IdempotencyTable {
     digest: Digest,
 }
 
+/// A key that is known.
 #[derive(Clone, Debug)]
-struct Record {
-    idempotency: Idempotency,
-    timestamp: Timestamp,
-    decision: Decision,
+pub(crate) struct Record {
+    pub(crate) idempotency: Idempotency,
+    /// When it was decided, by the leader's clock.
+    pub(crate) timestamp: Timestamp,
+    pub(crate) decision: Decision,
 }
 
 impl IdempotencyTable {
@@ -140,6 +142,32 @@ impl IdempotencyTable {
     #[must_use]
     pub fn with_limits(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
+    }
+
+    /// The table with these records, oldest first.
+    ///
+    /// # Errors
+    /// If a key is there twice.
+    pub(crate) fn restore(limits: Limits, records: Vec<Record>) -> Result<Self, &'static str> {
+        let mut table = Self::with_limits(limits);
+        for (number, record) in (0..).zip(&records) {
+            if table.by_key.insert(record.idempotency.key.clone(), number).is_some() {
+                return Err("an idempotency key is there twice");
+            }
+            table.digest.add(&record.bytes());
+        }
+        table.records = records.into();
+        Ok(table)
+    }
+
+    /// What bounds it.
+    pub(crate) const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// All records, oldest first.
+    pub(crate) fn records(&self) -> impl ExactSizeIterator<Item = &Record> {
+        self.records.iter()
     }
 
     /// How many keys are known.

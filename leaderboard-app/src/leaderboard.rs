@@ -40,6 +40,19 @@ impl Leaderboard {
         }
     }
 
+    /// What a snapshot told.
+    pub(crate) const fn from_parts(
+        boards: BTreeMap<BoardId, Board>,
+        keys: IdempotencyTable,
+    ) -> Self {
+        Self { boards, keys }
+    }
+
+    /// All boards, in the order of their names.
+    pub fn boards(&self) -> impl ExactSizeIterator<Item = &Board> {
+        self.boards.values()
+    }
+
     /// The board of that name.
     #[must_use]
     pub fn board(&self, id: &BoardId) -> Option<&Board> {
@@ -111,7 +124,7 @@ impl StateMachine for Leaderboard {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
     use raft_grpc::{LogIndex, Term};
 
@@ -120,11 +133,11 @@ mod tests {
     use crate::idempotency::{Idempotency, IdempotencyKey};
     use crate::types::{Player, Score};
 
-    fn at(index: u64) -> LogPosition {
+    pub(crate) fn at(index: u64) -> LogPosition {
         LogPosition::new(Term(1), LogIndex(index))
     }
 
-    fn vote(player: &str, delta: i64, key: Option<&str>) -> AddVote {
+    pub(crate) fn vote(player: &str, delta: i64, key: Option<&str>) -> AddVote {
         let mut vote = AddVote {
             board: BoardId::default(),
             player: Player::new(player).unwrap(),

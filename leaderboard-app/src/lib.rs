@@ -5,7 +5,7 @@
 //! - **The state**, pure and deterministic: [`leaderboard`] holds boards and idempotency keys and is
 //!   changed only by [`command`]s, each answered with a [`reply`]. A [`board`] ranks its players with
 //!   an [`ordered_index`]; [`idempotency`] makes writes exactly-once; a [`digest`] tells whether two
-//!   nodes hold the same.
+//!   nodes hold the same; a [`snapshot`] is all of it as bytes.
 //! - **The node**: [`node`] runs that state on `raft-grpc` and answers HTTP.
 //! - **The command line**: [`cli`], with [`balancer`] as the second thing that it can run, and
 //!   `leaderboard log`, which looks into the log directory of a node that does not run.
@@ -30,6 +30,7 @@ pub mod node;
 pub mod ordered_index;
 pub mod reply;
 mod rest;
+pub mod snapshot;
 pub mod types;
 
 pub use codec::DecodeError;

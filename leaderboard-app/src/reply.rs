@@ -98,6 +98,33 @@ impl Outcome {
             Self::UnknownBoard | Self::KeyReused | Self::Unreadable => {}
         }
     }
+
+    /// Reads what [`Outcome::put`] wrote.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match reader.u8()? {
+            KIND_ADDED => {
+                let had_score = read_flag(reader)?;
+                let previous = read_score(reader)?;
+                if !had_score && previous != Score::default() {
+                    return Err(DecodeError::Damaged("a new player has a score from before"));
+                }
+                Self::Added(Receipt {
+                    previous: had_score.then_some(previous),
+                    score: read_score(reader)?,
+                    rank: reader.u64()?,
+                    of: reader.u64()?,
+                })
+            }
+            KIND_OUT_OF_BOUNDS => {
+                let score = read_score(reader)?;
+                Self::OutOfBounds { score, delta: read_score(reader)? }
+            }
+            KIND_UNKNOWN_BOARD => Self::UnknownBoard,
+            KIND_KEY_REUSED => Self::KeyReused,
+            KIND_UNREADABLE => Self::Unreadable,
+            kind => return Err(DecodeError::UnknownKind(kind)),
+        })
+    }
 }
 
 impl Reply {
@@ -125,29 +152,7 @@ impl Reply {
         let replayed = read_flag(&mut reader)?;
         let term = Term(reader.u64()?);
         let position = LogPosition::new(term, LogIndex(reader.u64()?));
-        let outcome = match reader.u8()? {
-            KIND_ADDED => {
-                let had_score = read_flag(&mut reader)?;
-                let previous = read_score(&mut reader)?;
-                if !had_score && previous != Score::default() {
-                    return Err(DecodeError::Damaged("a new player has a score from before"));
-                }
-                Outcome::Added(Receipt {
-                    previous: had_score.then_some(previous),
-                    score: read_score(&mut reader)?,
-                    rank: reader.u64()?,
-                    of: reader.u64()?,
-                })
-            }
-            KIND_OUT_OF_BOUNDS => {
-                let score = read_score(&mut reader)?;
-                Outcome::OutOfBounds { score, delta: read_score(&mut reader)? }
-            }
-            KIND_UNKNOWN_BOARD => Outcome::UnknownBoard,
-            KIND_KEY_REUSED => Outcome::KeyReused,
-            KIND_UNREADABLE => Outcome::Unreadable,
-            kind => return Err(DecodeError::UnknownKind(kind)),
-        };
+        let outcome = Outcome::read(&mut reader)?;
         reader.end()?;
         Ok(Self { position, replayed, outcome })
     }
