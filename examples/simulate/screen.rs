@@ -84,31 +84,50 @@ pub(crate) fn table(records: &[Record]) {
     for (name, count) in records.iter().flat_map(|record| &record.counts) {
         *counts.entry(name).or_default() += count;
     }
-    let (seeds, seconds): (u64, f64) =
-        records.iter().fold((0, 0.0), |sum, it| (sum.0 + it.seeds, sum.1 + it.seconds));
-    let cores: f64 = records.iter().map(|it| it.seconds * it.threads as f64).sum();
     let events = counts.get("events").copied().unwrap_or(0);
-    println!("{:>15} seeds", grouped(seeds));
-    for (name, count) in &counts {
-        match *name {
-            "simulated seconds" => println!("{:>15} simulated", span(Duration::from_secs(*count))),
-            _ => println!("{:>15} {name}", grouped(*count)),
-        }
+    let simulated = counts.remove(SIMULATED).unwrap_or(0);
+    // In the order in which a report lists them, which is by what they are about.
+    let mut rows: Vec<(String, u64)> = Vec::new();
+    for (name, _) in Report::default().counts() {
+        rows.extend(counts.remove(name.as_str()).map(|count| (name, count)));
     }
-    let per_core = grouped((events as f64 / cores.max(1e-9)) as u64);
-    println!("{seconds:>15.0} seconds, {per_core} events a second on each core");
+    rows.extend(counts.into_iter().map(|(name, count)| (name.to_owned(), count)));
+    columns(&rows);
+    let seeds: u64 = records.iter().map(|record| record.seeds).sum();
+    let seconds: f64 = records.iter().map(|record| record.seconds).sum();
+    let cores: f64 = records.iter().map(|record| record.seconds * record.threads as f64).sum();
+    println!(
+        "\n{} seeds, {} simulated in {}: {} events a second on each core",
+        grouped(seeds),
+        span(Duration::from_secs(simulated)),
+        span(Duration::from_secs_f64(seconds)),
+        grouped((events as f64 / cores.max(1e-9)) as u64)
+    );
     let failed: Vec<u64> = records.iter().flat_map(|record| &record.failed).copied().collect();
     match failed.as_slice() {
-        [] => println!("{:>15} failed", "none"),
-        some => println!("{:>15} failed: {some:?}", some.len()),
+        [] => println!("none failed"),
+        some => println!("{} failed: {some:?}", some.len()),
+    }
+}
+
+/// What a report calls the time that went by in it.
+const SIMULATED: &str = "simulated seconds";
+const COLUMNS: usize = 3;
+
+/// Down the first column, then down the next.
+fn columns(rows: &[(String, u64)]) {
+    let height = rows.len().div_ceil(COLUMNS).max(1);
+    for line in 0..height {
+        let cells = rows.iter().skip(line).step_by(height);
+        let cells = cells.map(|(name, count)| format!("{:>13} {name:<38}", grouped(*count)));
+        println!("{}", cells.collect::<String>().trim_end());
     }
 }
 
 pub(crate) fn report(seed: u64, report: &Report) {
     println!("seed {seed} survives, digest {:032x}", report.digest);
-    for (name, count) in report.counts().into_iter().filter(|(_, count)| *count > 0) {
-        println!("{:>15} {name}", grouped(count));
-    }
+    let happened = report.counts().into_iter().filter(|(_, count)| *count > 0);
+    columns(&happened.collect::<Vec<_>>());
 }
 
 pub(crate) fn failure(failure: &Failure) {
@@ -134,9 +153,14 @@ fn grouped(number: u64) -> String {
 fn span(time: Duration) -> String {
     const HOUR: f64 = 3_600.0;
     let seconds = time.as_secs_f64();
-    let units = [(HOUR * 24.0 * 365.25, "years"), (HOUR * 24.0, "days"), (HOUR, "hours")];
+    let units = [
+        (HOUR * 24.0 * 365.25, "years"),
+        (HOUR * 24.0, "days"),
+        (HOUR, "hours"),
+        (60.0, "minutes"),
+    ];
     let (unit, name) =
-        units.into_iter().find(|(unit, _)| seconds >= *unit).unwrap_or((60.0, "minutes"));
+        units.into_iter().find(|(unit, _)| seconds >= *unit).unwrap_or((1.0, "seconds"));
     format!("{:.1} {name}", seconds / unit)
 }
 
@@ -148,7 +172,7 @@ mod tests {
     fn numbers_and_spans_are_for_people() {
         let of = [0, 999, 1_000, 1_234_567].map(grouped);
         assert_eq!(of, ["0", "999", "1,000", "1,234,567"]);
-        let of = [90, 7_200, 86_400 * 3, 86_400 * 3_653].map(|it| span(Duration::from_secs(it)));
-        assert_eq!(of, ["1.5 minutes", "2.0 hours", "3.0 days", "10.0 years"]);
+        let of = [3, 90, 7_200, 86_400 * 3, 86_400 * 3_653].map(|it| span(Duration::from_secs(it)));
+        assert_eq!(of, ["3.0 seconds", "1.5 minutes", "2.0 hours", "3.0 days", "10.0 years"]);
     }
 }
