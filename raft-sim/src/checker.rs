@@ -2,19 +2,51 @@
 //!
 //! The checker sees what no node can: all logs, all disks, everything that was ever said. It remembers
 //! what must never change (who led which term, what was committed, who voted for whom) and panics with
-//! the name of the invariant that broke.
+//! the name of the invariant that broke. Beside it the specification ([`Spec`]) must explain each step.
+//! Both look at what a step has changed, so that a step costs little however long the logs are; now and
+//! then the whole log of a node is looked at.
+//!
+//! A step is a call of [`Cluster::step`](super::cluster::Cluster::step), of what takes requests, of a poll, or a
+//! start. After each of them holds, and is checked by the function named (`nodes.rs` is
+//! `checker/nodes.rs`, `spec.rs` with what is below `spec/`):
+//!
+//! | invariant | here | in the specification |
+//! |---|---|---|
+//! | Election Safety: one leader per term | `nodes.rs: check_leader` | `become_leader` |
+//! | Log Matching | `nodes.rs: check_log` | `append_entries`, `compare` |
+//! | Leader Completeness | `nodes.rs: check_leader` | `become_leader`, `advance_commit_index` |
+//! | State Machine Safety | `check_handed_out`, `check_state`, `nodes.rs: check_commit` | `advance_commit_index` |
+//! | committed by a majority, in both halves of a joint phase, on disk | `nodes.rs: check_commit` | `advance_commit_index` |
+//! | what is committed is never replaced | `nodes.rs: check_log`, `check_commit` | `append_entries`, `install_snapshot` |
+//! | commit ≤ last, applied ≤ handed out ≤ commit | `nodes.rs: check_indexes`, `check_handed_out` | `compare` |
+//! | durable before visible: terms, votes, acknowledgements | `check_durable_before_visible` | `send` |
+//! | durable before it counts: the own vote, the own disk | `nodes.rs: check_log`, `check_commit` | `become_leader`, `advance_commit_index`, `explain_disk` |
+//! | match ≤ what the peer holds on its disk, and has acknowledged | `nodes.rs: check_match` | `compare` |
+//! | match < next ≤ last + 1 | `nodes.rs: check_match` | `compare` |
+//! | term, commit, applied never fall | `nodes.rs: check_indexes` | `explain` |
+//! | match never falls, per leadership and incarnation of the peer | `nodes.rs: check_match` | – |
+//! | one vote per term, over all lives of a node | `nodes.rs: check_indexes`, `check_vote` | `handle_request_vote_request`, `restart` |
+//! | Leader Append-Only | `nodes.rs: check_leader` | `explain_appended` |
+//! | of two configurations in a row no two majorities miss each other | `nodes.rs: check_leader` | `client_request` |
+//! | what was durable is there after a restart | `storage::shipping` (`found.rs`) | `restart` |
+//! | a snapshot is of what is committed, and makes the same state | `check_restored` | `install_snapshot`, `send` |
+//! | reads are not stale; fates are true | `check_reads`, `check_fates` | `send` |
+
+mod nodes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use raft_core::{
-    AppendOutcome, Consistency, Entry, Envelope, Fate, Incarnation, LogIndex, LogPosition,
-    Membership, Message, NodeId, ReadId, ReadOutcome, RoleKind, Snapshot, Status, Term,
+    AppendOutcome, Consistency, Entry, Envelope, Fate, LogIndex, LogPosition, Message, NodeId,
+    ReadId, ReadOutcome, Snapshot, Term,
 };
 
 use super::cluster::{Effects, Member};
+use super::spec::{Cause, Spec, View};
 use super::storage::Storage;
 use super::storage::durable::Durable;
-use super::storage::machine::{Machine, apply};
+use super::storage::machine::Machine;
+use nodes::Seen;
 
 /// What must stay true for ever, and what it was last time.
 pub struct Checker {
@@ -46,20 +78,8 @@ pub struct Checker {
     pub snapshots_installed: u64,
     pub changes_committed: u64,
     pub unknown_fates: u64,
-}
-
-/// A node as it was after its last step in this life.
-#[derive(Clone, Default)]
-struct Seen {
-    role: Option<RoleKind>,
-    term: Term,
-    commit: LogIndex,
-    handed_out: LogIndex,
-    log: Vec<LogPosition>,
-    /// As a leader: how far each peer matches, and in which of its incarnations.
-    matches: BTreeMap<NodeId, (LogIndex, Incarnation)>,
-    membership: Option<(LogIndex, Membership)>,
-    installed: bool,
+    /// What must explain every step. `None` once something has happened that no protocol explains.
+    spec: Option<Spec>,
 }
 
 impl Checker {
@@ -81,6 +101,7 @@ impl Checker {
             snapshots_installed: 0,
             changes_committed: 0,
             unknown_fates: 0,
+            spec: Some(Spec::default()),
         }
     }
 
@@ -89,16 +110,47 @@ impl Checker {
         self.leaders.len()
     }
 
-    /// A new life begins with what the disk has, applied up to here: what was only in memory may be gone.
-    pub fn on_restart(&mut self, id: NodeId, applied: LogIndex, machine: &Machine) {
-        if applied > LogIndex(0) {
-            self.check_state(id, applied, machine);
+    /// From here on the specification explains nothing: someone has made messages or disks up.
+    pub fn forgo_spec(&mut self) {
+        self.spec = None;
+    }
+
+    /// A new life begins with what the disk has: what was only in memory may be gone.
+    pub fn on_restart(&mut self, members: &BTreeMap<NodeId, Member<impl Storage>>, id: NodeId) {
+        let member = &members[&id];
+        let node = member.node.as_ref().expect("it was started just now");
+        let status = node.status();
+        if status.applied > LogIndex(0) {
+            self.check_state(id, status.applied, &member.machine);
         }
-        self.last_seen.insert(id, Seen { handed_out: applied, ..Seen::default() });
+        if let Some(spec) = &mut self.spec {
+            spec.start(id, member.disk.durable());
+        }
+        self.last_seen.insert(id, Seen::starting(&status));
+        self.on_step(members, id, &Cause::Progress);
+    }
+
+    /// A node has moved, for this reason: everything about it that has changed is checked.
+    pub fn on_step(
+        &mut self,
+        members: &BTreeMap<NodeId, Member<impl Storage>>,
+        id: NodeId,
+        cause: &Cause,
+    ) {
+        let member = &members[&id];
+        let node = member.node.as_ref().expect("a node that moves runs");
+        let (status, disk) = (node.status(), member.disk.durable());
+        self.check_node(members, id, &status);
+        if let Some(spec) = &mut self.spec {
+            spec.observe(id, cause, View { node, status: &status, disk });
+        }
     }
 
     pub fn on_death(&mut self, id: NodeId, disk: Durable) {
         self.last_seen.remove(&id);
+        if let Some(spec) = &mut self.spec {
+            spec.end(id);
+        }
         self.graves.insert(id, disk);
     }
 
@@ -118,11 +170,13 @@ impl Checker {
         effects: &Effects,
     ) {
         let member = &members[&id];
-        self.check_role_and_log(members, id);
-        self.check_match(members, id);
+        self.on_step(members, id, &Cause::Poll);
         for envelope in &effects.messages {
             check_durable_before_visible(envelope, member.disk.durable());
             self.check_vote(envelope);
+            if let Some(spec) = &mut self.spec {
+                spec.send(envelope, member.disk.durable());
+            }
         }
         if let Some(snapshot) = &effects.restore {
             self.check_restored(id, snapshot, &member.machine);
@@ -197,140 +251,6 @@ impl Checker {
         self.committed.get(slot).map(Entry::position)
     }
 
-    fn check_role_and_log(&mut self, members: &BTreeMap<NodeId, Member<impl Storage>>, id: NodeId) {
-        let node = members[&id].node.as_ref().expect("a polled node runs");
-        let status = node.status();
-        let before = self.last_seen.remove(&id).unwrap_or_default();
-        assert!(status.term >= before.term, "{id}: the term fell");
-        assert!(status.commit >= before.commit, "{id}: the commit index fell");
-        let base = usize::try_from(status.base.index.0).expect("a small log");
-        assert!(base <= self.committed.len(), "{id}: compacted beyond what is committed");
-        // What is compacted was committed, and is what was committed there.
-        let mut log: Vec<_> = self.committed[..base].iter().map(Entry::position).collect();
-        let below = log.last().copied().unwrap_or_default();
-        assert_eq!(below, status.base, "{id}: the log stands on something else");
-        let mut prev = below.term;
-        for index in (status.base.index.0 + 1..=status.last.index.0).map(LogIndex) {
-            let entry = node.entry(index).expect("a log has no gap");
-            let known = before.log.get(log.len()) == Some(&entry.position());
-            if !known {
-                let said =
-                    self.entries.entry(entry.position()).or_insert_with(|| (entry.clone(), prev));
-                assert!(
-                    said.0 == *entry && said.1 == prev,
-                    "Log Matching: {id} has another {entry}"
-                );
-            }
-            prev = entry.term;
-            log.push(entry.position());
-        }
-        let incarnation =
-            |id| members.get(&id).map_or(Incarnation(0), |it| it.disk.durable().incarnation);
-        let matches: BTreeMap<_, _> = status
-            .peers
-            .iter()
-            .map(|peer| (peer.id, (peer.match_index, incarnation(peer.id))))
-            .collect();
-        if status.role == RoleKind::Leader {
-            self.check_leader(&status, &before, &log, &matches);
-        }
-        let Seen { handed_out, installed, .. } = before;
-        let membership = Some((status.membership_index, status.membership));
-        let (role, term, commit) = (Some(status.role), status.term, status.commit);
-        let seen = Seen { role, term, commit, handed_out, log, matches, membership, installed };
-        self.last_seen.insert(id, seen);
-    }
-
-    fn check_leader(
-        &mut self,
-        status: &Status,
-        before: &Seen,
-        log: &[LogPosition],
-        matches: &BTreeMap<NodeId, (LogIndex, Incarnation)>,
-    ) {
-        let id = status.id;
-        let first = *self.leaders.entry(status.term).or_insert(id);
-        assert_eq!(first, id, "Election Safety: two leaders in term {}", status.term);
-        let earlier = self.committed_in.partition_point(|&term| term < status.term);
-        for (slot, entry) in self.committed[..earlier].iter().enumerate() {
-            assert_eq!(log.get(slot), Some(&entry.position()), "Leader Completeness: {id}");
-        }
-        if before.role != Some(RoleKind::Leader) || before.term != status.term {
-            return;
-        }
-        assert!(log.starts_with(&before.log), "Leader Append-Only: {id}");
-        for (peer, (index, incarnation)) in matches {
-            if let Some((earlier, same)) = before.matches.get(peer) {
-                let reborn = same != incarnation || *incarnation > Incarnation(0);
-                assert!(reborn || earlier <= index, "the match index of {peer} fell at {id}");
-            }
-        }
-        if let Some((index, membership)) = &before.membership
-            && *index != status.membership_index
-        {
-            self.configurations += 1;
-            check_quorums_meet(membership, &status.membership);
-        }
-    }
-
-    /// What a node takes to be committed is what all take to be committed, and a majority has it on disk.
-    pub fn check_commit(
-        &mut self,
-        members: &BTreeMap<NodeId, Member<impl Storage>>,
-        id: NodeId,
-        membership: &Membership,
-    ) {
-        let node = members[&id].node.as_ref().expect("a polled node runs");
-        let (commit, term) = (node.status().commit, node.status().term);
-        let seen = self.last_seen.get(&id).map_or(LogIndex(0), |seen| seen.commit);
-        for index in (seen.0 + 1..=commit.0).map(LogIndex) {
-            let Some(entry) = node.entry(index) else {
-                let chosen = self.position_committed(index);
-                assert!(chosen.is_some(), "{id} has a snapshot of what is not committed: {index}");
-                continue;
-            };
-            if let Some(chosen) = self.position_committed(index) {
-                assert_eq!(chosen, entry.position(), "State Machine Safety: {id} at {index}");
-                continue;
-            }
-            // A disk that lost it has made up for that: its node votes for no log that lacks it. A node that
-            // is gone for good votes for none at all.
-            let on_disk = |id: NodeId| {
-                let disk =
-                    members.get(&id).map(|it| it.disk.durable()).or_else(|| self.graves.get(&id));
-                disk.is_some_and(|it| it.holds(entry.position()) || it.lost >= entry.position())
-            };
-            assert!(
-                membership.is_quorum(on_disk),
-                "committed without a durable majority: {entry} by {id}"
-            );
-            assert!(!self.dead.contains(&entry.position()), "committed after all: {entry}");
-            let before = self.states.last().copied().unwrap_or(0);
-            self.states.push(apply(before, entry));
-            self.committed.push(entry.clone());
-            self.committed_in.push(term);
-        }
-    }
-
-    /// A leader does not take a peer to have more than that peer has on its disk.
-    fn check_match(&self, members: &BTreeMap<NodeId, Member<impl Storage>>, id: NodeId) {
-        let node = members[&id].node.as_ref().expect("a polled node runs");
-        let status = node.status();
-        for peer in &status.peers {
-            assert!(peer.match_index < peer.next_index, "match below next: {id} of {}", peer.id);
-            let Some(entry) = node.entry(peer.match_index) else {
-                continue;
-            };
-            // Once the peer knows of a newer term its log may change under a deposed leader.
-            let Some(peers) = members.get(&peer.id) else { continue };
-            let disk = peers.disk.durable();
-            if disk.hard_state.term == status.term {
-                let had = disk.holds(entry.position()) || disk.lost >= entry.position();
-                assert!(had, "match beyond the disk: {id} of {}", peer.id);
-            }
-        }
-    }
-
     fn check_vote(&mut self, envelope: &Envelope) {
         let candidate = match envelope.message {
             Message::RequestVote { ballot, .. } if ballot.kind.binds() => envelope.from,
@@ -356,22 +276,6 @@ impl Checker {
         if let Some(last) = entries.last() {
             self.check_state(id, last.index, machine);
         }
-    }
-}
-
-/// Of two configurations in a row no majority of the one may be able to decide without any node of a
-/// majority of the other (thesis §4.1).
-fn check_quorums_meet(before: &Membership, after: &Membership) {
-    let mut all: Vec<NodeId> = before.nodes().chain(after.nodes()).collect();
-    all.sort_unstable();
-    all.dedup();
-    for side in 0..1_u32 << all.len() {
-        let on_side = |id: NodeId| {
-            let place = all.iter().position(|&other| other == id).expect("one of all");
-            side & (1 << place) != 0
-        };
-        let disjoint = before.is_quorum(on_side) && after.is_quorum(|id| !on_side(id));
-        assert!(!disjoint, "disjoint majorities: {before} and {after}");
     }
 }
 

@@ -12,6 +12,7 @@ use raft_core::{
 use raft_wal::{OpenError, Repair, WalError};
 
 use super::checker::Checker;
+use super::spec::Cause;
 use super::storage::Storage;
 use super::storage::durable::Durable;
 use super::storage::machine::Machine;
@@ -190,8 +191,8 @@ impl<D: Storage> Cluster<D> {
         }
         let now = member.clock(self.now);
         let node = Node::new(config, restored, now).expect("a disk of ours restores");
-        self.checker.on_restart(id, node.status().applied, &member.machine);
         member.node = Some(node);
+        self.checker.on_restart(&self.members, id);
         Ok(())
     }
 
@@ -237,12 +238,10 @@ impl<D: Storage> Cluster<D> {
             Input::Applied(index) => Some(index),
             _ => None,
         };
-        let membership = self.node(id).status().membership;
+        let cause = Cause::of(&input);
         self.node_mut(id).step(now, input);
         self.node(id).check_invariants();
-        // Whose votes a commit rests on can only be told now: those of the members before the step, for
-        // any others are appended after the commit that allows it.
-        self.checker.check_commit(&self.members, id, &membership);
+        self.checker.on_step(&self.members, id, &cause);
         if let Some(index) = applied {
             let member = self.members.get_mut(&id).expect("it was stepped just now");
             member.machine.forget_before(index);
@@ -256,7 +255,9 @@ impl<D: Storage> Cluster<D> {
         commands: Vec<Bytes>,
     ) -> Result<Proposed, ProposeRefused> {
         let (now, timestamp) = (self.clock(id), self.timestamp());
-        self.node_mut(id).propose(now, timestamp, commands)
+        let taken = self.node_mut(id).propose(now, timestamp, commands);
+        self.checker.on_step(&self.members, id, &Cause::Propose);
+        taken
     }
 
     fn timestamp(&self) -> Timestamp {
@@ -271,13 +272,17 @@ impl<D: Storage> Cluster<D> {
         expected: Option<LogIndex>,
     ) -> Result<LogPosition, ChangeRefusal> {
         let (now, timestamp) = (self.clock(id), self.timestamp());
-        self.node_mut(id).change_membership(now, timestamp, target, expected)
+        let taken = self.node_mut(id).change_membership(now, timestamp, target, expected);
+        self.checker.on_step(&self.members, id, &Cause::Operator);
+        taken
     }
 
     /// Asks a node to hand over its leadership, without polling.
     pub fn transfer(&mut self, id: NodeId, to: Option<NodeId>) -> Result<NodeId, TransferRefusal> {
         let now = self.clock(id);
-        self.node_mut(id).transfer_leadership(now, to)
+        let taken = self.node_mut(id).transfer_leadership(now, to);
+        self.checker.on_step(&self.members, id, &Cause::Operator);
+        taken
     }
 
     /// Cuts a snapshot of what a node has applied and stores it, without polling. `None` if there is
@@ -347,7 +352,9 @@ impl<D: Storage> Cluster<D> {
     /// Asks a node for a read, without polling.
     pub fn read(&mut self, id: NodeId, consistency: Consistency) -> Result<ReadId, ReadRefused> {
         let now = self.clock(id);
-        let read = self.node_mut(id).read(now, consistency)?;
+        let taken = self.node_mut(id).read(now, consistency);
+        self.checker.on_step(&self.members, id, &Cause::Progress);
+        let read = taken?;
         let life = self.members[&id].lives;
         self.checker.on_read_started(id, life, read, consistency);
         Ok(read)

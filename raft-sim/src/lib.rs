@@ -2,7 +2,7 @@
 //! watched by a checker after every step.
 //!
 //! [`storage`] is what a member keeps; [`cluster`] moves one node at a time and knows no chance;
-//! [`checker`] holds the invariants; [`simulation`] adds virtual time, faults and clients, all drawn
+//! [`checker`] holds the invariants, [`spec`] says what a node may do at all; [`simulation`] adds virtual time, faults and clients, all drawn
 //! from one seed, over the shipping log.
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "the way out of the tests is not complete")]
@@ -13,5 +13,6 @@ pub mod cluster;
 mod digest;
 pub mod shrink;
 pub mod simulation;
+pub mod spec;
 pub mod storage;
 pub mod transcript;

@@ -64,6 +64,7 @@ impl Stage {
     /// Starts a node anew with this on its disk, no-ops for entries.
     pub fn put_on_disk(&mut self, id: NodeId, hard_state: HardState, terms: &[Term]) -> Outcome {
         let cluster = self.cluster()?;
+        cluster.checker.forgo_spec();
         cluster.crash(id, 0);
         let member = cluster.members.get_mut(&id).expect("it crashed just now");
         let disk = &mut member.disk.durable;
