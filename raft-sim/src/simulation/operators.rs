@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use raft_core::{Entry, LogIndex, LogPosition, Membership, NodeId, Payload};
 
+use super::kinds::{Kind, Moment};
 use super::{Happening, Simulation};
 use crate::cluster::n;
 use crate::storage::Storage;
@@ -24,6 +25,9 @@ impl Simulation {
         if !self.intervenes() {
             return;
         }
+        if self.random.f64() < self.options.churn {
+            return self.churn();
+        }
         match self.random.u8(..8) {
             0 => drop(self.add_node()),
             1 => self.remove_leftovers(),
@@ -36,12 +40,6 @@ impl Simulation {
             }
             _ => self.wipe(),
         }
-    }
-
-    /// By how much the clock of a node is fast: not more than leases allow for; without them, by a lot.
-    pub(super) fn drift(&mut self) -> i64 {
-        let most = i64::from(self.options.lease_clock_drift_ppm.unwrap_or(200_000));
-        self.random.i64(-most..=most)
     }
 
     pub(super) fn anyone_running(&mut self) -> Option<NodeId> {
@@ -57,7 +55,9 @@ impl Simulation {
             self.report.cuts += 1;
             self.without_snapshot.remove(&id);
             self.note(|| format!("{id} cuts snapshot {snapshot}"));
-            self.poll_soon(id);
+            if !self.strike_at(id, Moment::SnapshotCut) {
+                self.poll_soon(id);
+            }
         }
     }
 
@@ -78,6 +78,7 @@ impl Simulation {
         let disk = self.cluster.destroy(id);
         self.report.disks.count_disk(disk);
         self.paused.remove(&id);
+        self.trouble.held.remove(&id);
         self.unpolled.remove(&id);
         self.without_snapshot.remove(&id);
     }
@@ -95,6 +96,9 @@ impl Simulation {
         if let Some(leader) = self.leader() {
             let now = self.cluster.node(leader).status().membership;
             if !now.contains(old) || !self.cluster.members.contains_key(&new) {
+                if now.contains(new) {
+                    self.count(Kind::ReAdded);
+                }
                 return;
             }
             let without = now.target().without(old);
@@ -109,7 +113,7 @@ impl Simulation {
                 self.poll_soon(leader);
             }
         }
-        let wait = self.up_to(super::ELECTION_TIMEOUT * 2);
+        let wait = self.up_to(self.timeout() * 2);
         self.later(wait, Happening::Replace(old, new));
     }
 
@@ -135,7 +139,7 @@ impl Simulation {
     }
 
     /// Asks a node that takes itself to lead for other members: some change of one node, or any others.
-    fn change_members(&mut self) {
+    pub(super) fn change_members(&mut self) {
         let Some(leader) = self.leader() else { return };
         let status = self.cluster.node(leader).status();
         let now = status.membership;
@@ -183,8 +187,10 @@ impl Simulation {
 
     /// A disk is lost, with all that is on it, or rots.
     fn wipe(&mut self) {
-        if self.random.u8(..3) > 0 {
-            return self.rot();
+        match self.random.u8(..4) {
+            0 => {}
+            1 => return self.rot(),
+            _ => return self.meddle(),
         }
         let Some(victim) = self.who_may_lose_its_disk() else { return };
         self.note(|| format!("{victim} is lost with its disk"));
