@@ -21,7 +21,7 @@ impl Simulation {
         let Some(leader) = self.leader() else { return };
         let status = self.cluster.node(leader).status();
         let now = status.membership;
-        let (choice, settled) = (self.random.u8(..8), !now.is_joint());
+        let (choice, settled) = (self.random.u8(..10), !now.is_joint());
         let only = now.voters().len() == 1;
         match (self.trouble.goal, choice) {
             (_, 0) => self.replace_while_another_is_down(leader, &now),
@@ -31,6 +31,7 @@ impl Simulation {
                     self.count(Kind::LeaderRemoved);
                 }
             }
+            (_, 2) => self.hand_over(),
             (Some(Goal::Grow), _) if settled && now.voters().len() >= GROWN => {
                 self.count(Kind::Grown);
                 self.trouble.goal = Some(Goal::Shrink);

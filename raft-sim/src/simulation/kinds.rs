@@ -143,12 +143,13 @@ Moment {
 }
 
 impl Moment {
-    /// Those that come again and again are let pass more often.
+    /// Those that come again and again are let pass more often than those that are rare.
     pub(super) const fn rarity(self) -> f64 {
         match self {
-            Self::Committed | Self::ReadRoundOpen | Self::JointCommitted => 0.1,
-            Self::Compacted | Self::SnapshotCut => 0.3,
-            _ => 1.0,
+            Self::Committed | Self::ReadRoundOpen => 0.1,
+            Self::VoteUnsent => 0.2,
+            Self::SnapshotFetched | Self::SnapshotCut | Self::Compacted => 1.0,
+            _ => 3.0,
         }
     }
 }

@@ -20,7 +20,9 @@ impl Simulation {
         if !self.chaos {
             return;
         }
-        let wait = self.up_to(self.options.operator_interval * 2);
+        let busy = self.options.churn > 0.5;
+        let often = if busy { self.timeout() / 2 } else { self.options.operator_interval };
+        let wait = self.up_to(often.min(self.options.operator_interval) * 2);
         self.later(wait, Happening::Operator);
         if !self.intervenes() {
             return;
@@ -170,7 +172,7 @@ impl Simulation {
         self.poll_soon(leader);
     }
 
-    fn hand_over(&mut self) {
+    pub(super) fn hand_over(&mut self) {
         let Some(leader) = self.leader() else { return };
         let ids = self.cluster.ids();
         let to = self.random.bool().then(|| ids[self.random.usize(..ids.len())]);

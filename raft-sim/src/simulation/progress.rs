@@ -56,7 +56,7 @@ impl Simulation {
         });
         self.cut.clear();
         self.trouble.slow.clear();
-        for id in std::mem::take(&mut self.paused) {
+        for id in self.paused.clone() {
             self.resume(id);
         }
         for &id in &good {

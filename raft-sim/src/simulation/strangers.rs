@@ -57,7 +57,7 @@ impl Simulation {
             5 => self.removed_sender(),
             6 if self.random.bool() => self.snapshot_storm(id),
             _ => {
-                let times = self.random.usize(1..=8);
+                let times = self.random.usize(1..=4);
                 self.replay(times, |_| true);
             }
         }

@@ -8,6 +8,9 @@ use crate::simulation::Kind;
 /// So many copies of files are kept, to be put back later.
 const COPIES_MAX: usize = 6;
 
+/// Not everything can be done to every disk.
+const TRIES: u32 = 4;
+
 /// A disk as it was.
 pub struct Image {
     files: Vec<(String, Vec<u8>)>,
@@ -19,7 +22,11 @@ impl Store {
     /// What would make the end of the log look as if its last write had never been is done only where a
     /// mark behind that write shows that it was: nobody could tell the one from the other.
     pub fn meddle(&mut self) -> Option<(Kind, String)> {
-        debug_assert!(self.log.is_none(), "the files of a running node are in use");
+        assert!(self.log.is_none(), "the files of a running node are in use");
+        (0..TRIES).find_map(|_| self.try_to_meddle())
+    }
+
+    fn try_to_meddle(&mut self) -> Option<(Kind, String)> {
         let (choice, leftover) = (self.random.u8(..8), self.random.u64(..1 << 20));
         if choice == 0 {
             return Some(self.leave_behind(leftover));
@@ -88,11 +95,10 @@ impl Store {
 
     /// A copy of some file is made, now and then, when a node stops.
     pub(super) fn copy_something(&mut self) {
-        if self.random.u8(..3) > 0 {
-            return;
-        }
         let names = self.sim.names();
-        let Some(place) = self.below(names.len()) else { return };
+        let newest = names.iter().rposition(|name| name.starts_with("segment-"));
+        let any = self.below(names.len());
+        let Some(place) = newest.filter(|_| self.random.bool()).or(any) else { return };
         let content = self.sim.read(&names[place]).unwrap_or_default();
         if self.copies.len() >= COPIES_MAX {
             let place = self.random.usize(..COPIES_MAX);

@@ -66,11 +66,20 @@ impl Store {
         let behind_header = name.starts_with("segment-") && self.random.u8(..4) > 0;
         let first =
             if behind_header { HEADER_BYTES.min(bytes - SECTOR_BYTES.min(bytes)) } else { 0 };
-        if self.random.u8(..6) == 0 {
+        let choice = self.random.u8(..8);
+        if choice < 2 {
             let sectors = bytes.div_ceil(SECTOR_BYTES);
             let mut any = || self.random.u64(first / SECTOR_BYTES..sectors);
             let (sector, from_sector) = (any(), any());
             return Damage::Misplaced { sector, from: name.to_owned(), from_sector };
+        }
+        if choice == 2 {
+            let sectors = first / SECTOR_BYTES..bytes.div_ceil(SECTOR_BYTES);
+            return Damage::Stale { sector: self.random.u64(sectors) };
+        }
+        if choice == 3 {
+            let sectors = first / SECTOR_BYTES..bytes.div_ceil(SECTOR_BYTES);
+            return Damage::Unreadable { sector: self.random.u64(sectors) };
         }
         match Damage::random(bytes - first, self.random.u64(..)) {
             Damage::FlipBit { at, bit } => Damage::FlipBit { at: at + first, bit },
