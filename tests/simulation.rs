@@ -10,10 +10,10 @@
 
 use raft_sim::campaign::{Campaign, Failure};
 use raft_sim::shrink::shrink;
-use raft_sim::simulation::{Listener, Plan, Report, Simulation, Watch};
+use raft_sim::simulation::{Kind, Listener, Moment, Plan, Report, Simulation, Watch};
 
-const SEEDS: u64 = 600;
-const EVENTS: u64 = 8_000;
+const SEEDS: u64 = 2_000;
+const EVENTS: u64 = 5_000;
 /// So many other runs may be tried to make a failing one smaller.
 const SHRINK_RUNS_MAX: usize = 400;
 /// So much of its story is printed; a file has all of it.
@@ -127,6 +127,14 @@ fn check_that_it_was_not_too_easy(total: &Report, seeds: u64) {
     ];
     for (what, count) in counted {
         assert!(count >= 100, "only {count} {what} in {seeds} seeds");
+    }
+    for &kind in Kind::ALL {
+        let count = total.faults.get(&kind).copied().unwrap_or(0);
+        assert!(count >= 100, "only {count} {} in {seeds} seeds", kind.name());
+    }
+    for &moment in Moment::ALL {
+        let count = total.moments.get(&moment).copied().unwrap_or(0);
+        assert!(count >= 100, "only {count} faults as {} in {seeds} seeds", moment.name());
     }
     let rare = [
         ("proposals superseded", total.superseded),

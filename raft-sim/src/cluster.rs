@@ -1,6 +1,7 @@
 //! A cluster of nodes in one thread that moves only when told to.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::{
@@ -36,8 +37,8 @@ pub struct Member<D> {
     pub repair: Repair,
     /// Counts its starts.
     pub lives: u64,
-    /// By how many millionths its clock is fast.
-    pub drift_ppm: i64,
+    /// What its clock shows.
+    pace: Pace,
     output: Output,
 }
 
@@ -51,27 +52,46 @@ impl<D> Member<D> {
             incoming: VecDeque::new(),
             repair: Repair::None,
             lives: 0,
-            drift_ppm: 0,
+            pace: Pace::default(),
             output: Output::default(),
         }
     }
 
-    /// What its clock shows.
-    fn clock(&self, now: Instant) -> Instant {
-        let now = i128::from(now.as_nanos());
-        instant(now + now * i128::from(self.drift_ppm) / 1_000_000)
+    /// By how many millionths its clock is fast.
+    pub fn drift_ppm(&self) -> i64 {
+        self.pace.drift_ppm
+    }
+}
+
+/// A clock: what it showed at some moment, and how fast it has been since.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    since: Instant,
+    shown: Instant,
+    drift_ppm: i64,
+}
+
+impl Pace {
+    /// What it shows.
+    fn at(&self, now: Instant) -> Instant {
+        let passed = nanos(now) - nanos(self.since);
+        instant(nanos(self.shown) + passed + passed * i128::from(self.drift_ppm) / 1_000_000)
     }
 
-    /// When its clock will show this.
+    /// When it will show this; at once, if it shows more already.
     fn when(&self, clock: Instant) -> Instant {
         if clock == Instant::FAR_FUTURE {
             return clock;
         }
-        let nanos = i128::from(clock.as_nanos()) * 1_000_000;
+        let to_pass = (nanos(clock) - nanos(self.shown)).max(0) * 1_000_000;
         let rate = 1_000_000 + i128::from(self.drift_ppm);
         // Rounded up, and a little more: a timer must not be called too early for ever.
-        instant(nanos / rate + 1 + i128::from(self.drift_ppm != 0))
+        instant(nanos(self.since) + to_pass / rate + 1 + i128::from(self.drift_ppm != 0))
     }
+}
+
+fn nanos(time: Instant) -> i128 {
+    time.as_nanos().into()
 }
 
 fn instant(nanos: i128) -> Instant {
@@ -144,7 +164,8 @@ impl<D: Storage> Cluster<D> {
     /// The same, with a clock that is so many millionths fast.
     pub fn add_with_drift(&mut self, id: NodeId, drift_ppm: i64) {
         let disk = (self.empty_disk)(id, self.membership.clone());
-        let member = Member { drift_ppm, ..Member::new(disk) };
+        let pace = Pace { drift_ppm, ..Pace::default() };
+        let member = Member { pace, ..Member::new(disk) };
         assert!(self.members.insert(id, member).is_none(), "there is a {id} already");
         self.restart(id).expect("an empty disk that does not fail");
     }
@@ -189,7 +210,7 @@ impl<D: Storage> Cluster<D> {
         if let Some(snapshot) = &restored.snapshot {
             member.machine.restore(&member.disk.content(snapshot)?);
         }
-        let now = member.clock(self.now);
+        let now = member.pace.at(self.now);
         let node = Node::new(config, restored, now).expect("a disk of ours restores");
         member.node = Some(node);
         self.checker.on_restart(&self.members, id);
@@ -224,11 +245,27 @@ impl<D: Storage> Cluster<D> {
     /// When the timer of a node runs out, by the true clock.
     pub fn deadline(&self, id: NodeId) -> Instant {
         let deadline = self.node(id).deadline();
-        self.members[&id].when(deadline)
+        self.members[&id].pace.when(deadline)
     }
 
     fn clock(&self, id: NodeId) -> Instant {
-        self.members[&id].clock(self.now)
+        self.members[&id].pace.at(self.now)
+    }
+
+    /// From here on the clock of a node is so many millionths fast.
+    pub fn set_drift(&mut self, id: NodeId, drift_ppm: i64) {
+        let (shown, since) = (self.clock(id), self.now);
+        if let Some(member) = self.members.get_mut(&id) {
+            member.pace = Pace { since, shown, drift_ppm };
+        }
+    }
+
+    /// The clock of a node jumps ahead. No clock goes back.
+    pub fn jump_clock(&mut self, id: NodeId, by: Duration) {
+        let (shown, since) = (self.clock(id).after(by), self.now);
+        if let Some(member) = self.members.get_mut(&id) {
+            member.pace = Pace { since, shown, ..member.pace };
+        }
     }
 
     /// Feeds one input, without polling.

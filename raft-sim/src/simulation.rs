@@ -7,12 +7,17 @@
 //! timeouts. The checker watches every step.
 
 mod agenda;
+mod churn;
 mod disks;
 mod faults;
+mod kinds;
+mod moments;
+mod network;
 mod operators;
 mod options;
 mod progress;
 mod report;
+mod strangers;
 mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +34,9 @@ use crate::digest::seed_of;
 use crate::storage::shipping::Store;
 use crate::transcript;
 use agenda::{Agenda, Planned};
+use faults::Trouble;
+pub use kinds::{Counts, Kind, Moment};
+use network::Flapping;
 pub use options::Options;
 pub use report::Report;
 pub use trace::Listener;
@@ -62,7 +70,18 @@ enum Happening {
     Deafen(NodeId),
     Restart(NodeId),
     Heal(u64),
+    Flap(Flapping),
+    /// A message that was held back, and how many lives its sender and its receiver had had then.
+    Late(Envelope, (u64, u64)),
+    Pause(NodeId),
     Resume(NodeId),
+    /// In a storm this node crashes.
+    Storm(NodeId),
+    /// Somebody wants other members.
+    Change,
+    Stranger,
+    /// Those who are broken for ever say again what was said once.
+    Stale,
     Crash(NodeId, u64),
     Client,
     Fault,
@@ -98,6 +117,7 @@ pub struct Simulation {
     /// So many events make the first phase.
     events: u64,
     chaos: bool,
+    trouble: Trouble,
     trace: Trace,
     report: Report,
     commands: u64,
@@ -136,8 +156,6 @@ pub struct Watch {
     pub interventions: Option<Interventions>,
 }
 
-const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
-
 impl Simulation {
     /// A cluster that has not begun to run.
     pub fn new(plan: &Plan, watch: Watch) -> Self {
@@ -164,6 +182,7 @@ impl Simulation {
             next_id,
             events,
             chaos: true,
+            trouble: Trouble::default(),
             trace: Trace::new(watch.lines),
             report: Report::default(),
             commands: 0,
@@ -172,15 +191,14 @@ impl Simulation {
         simulation.note(|| options);
         for id in simulation.cluster.ids() {
             let drift = simulation.drift();
-            if let Some(member) = simulation.cluster.members.get_mut(&id) {
-                member.drift_ppm = drift; // Time has not begun: no clock jumps.
-            }
+            simulation.cluster.set_drift(id, drift);
         }
         simulation.later(Duration::ZERO, Happening::Client);
         simulation.later(simulation.options.operator_interval, Happening::Operator);
         simulation.later(simulation.options.fault_interval, Happening::Fault);
         simulation.later(simulation.options.disk_fault_interval, Happening::DiskFault);
         simulation.later(simulation.options.scrub_interval, Happening::Scrub);
+        simulation.later(simulation.options.stranger_interval, Happening::Stranger);
         simulation
     }
 
@@ -229,6 +247,11 @@ impl Simulation {
     fn up_to(&mut self, longest: Duration) -> Duration {
         let nanos = u64::try_from(longest.as_nanos()).expect("short times").max(1);
         Duration::from_nanos(self.random.u64(1..=nanos))
+    }
+
+    /// The election timeout, of those who wait longest.
+    fn timeout(&self) -> Duration {
+        self.options.election_timeout * if self.options.uneven_timeouts { 2 } else { 1 }
     }
 
     fn runs(&self, id: NodeId) -> bool {
@@ -319,7 +342,7 @@ impl Simulation {
             | Happening::Mark(id, _)
                 if self.paused.contains(&id) =>
             {
-                self.later(Duration::from_millis(5), happening);
+                self.trouble.held.entry(id).or_default().push(happening);
             }
             Happening::Sync(..)
             | Happening::Poll(..)
@@ -329,10 +352,14 @@ impl Simulation {
             | Happening::Cut(..)
             | Happening::Mark(..) => {}
             Happening::Restart(id) => self.restart(id),
-            Happening::Heal(number) => {
-                self.note(|| format!("heal {number}"));
-                self.cut.retain(|(_, _, cut_by)| *cut_by != number);
-            }
+            Happening::Heal(number) => self.heal(number),
+            Happening::Flap(flapping) => self.flap_on(flapping),
+            Happening::Late(envelope, lives) => self.deliver_late(envelope, lives),
+            Happening::Storm(id) => self.crash_in_storm(id),
+            Happening::Change => self.change_members(),
+            Happening::Stranger => self.stranger(),
+            Happening::Stale => self.say_again(),
+            Happening::Pause(id) => self.pause(id),
             Happening::Resume(id) => self.resume(id),
             Happening::Crash(id, life) => {
                 let lives = self.cluster.members.get(&id).is_some_and(|it| it.lives == life);
@@ -352,7 +379,7 @@ impl Simulation {
             return self.note_often(&(0_u8, &envelope), || format!("lost      {envelope}"));
         }
         if self.paused.contains(&to) {
-            return self.later(Duration::from_millis(5), Happening::Deliver(envelope));
+            return self.trouble.held.entry(to).or_default().push(Happening::Deliver(envelope));
         }
         self.note_often(&(1_u8, &envelope), || &envelope);
         self.cluster.step(to, Input::Message(envelope));
@@ -401,6 +428,7 @@ impl Simulation {
             incoming,
             compacted,
         } = self.cluster.poll(id);
+        let silent = self.strike(id, &events, &messages);
         for event in events {
             let kind = std::mem::discriminant(&event);
             self.note_often(&(id, kind), || transcript::event(id, &event));
@@ -434,7 +462,12 @@ impl Simulation {
             self.later(wait, Happening::Applied(id, life, applied));
         }
         for envelope in messages {
-            self.transmit(envelope);
+            if silent {
+                self.report.lost += 1;
+                self.note_often(&(0_u8, &envelope), || format!("lost      {envelope}"));
+            } else {
+                self.transmit(envelope);
+            }
         }
         if !committed.is_empty() {
             self.ask_other_leaders(id);
@@ -459,6 +492,8 @@ impl Simulation {
         // As many draws whatever comes of them: nothing else changes if one of these is left out.
         let (loss, duplication) = (self.random.f64(), self.random.f64());
         let (seed, wait) = (self.random.u64(..), self.up_to(self.options.delay_max * 3));
+        let (late, held) = (self.random.f64(), self.up_to(self.timeout() * 20));
+        self.record(&envelope, self.seed ^ seed);
         if self.chaos && loss < self.options.loss && self.may_intervene(seed) {
             self.report.lost += 1;
             return self.note_often(&(0_u8, &envelope), || format!("lost      {envelope}"));
@@ -470,9 +505,12 @@ impl Simulation {
             self.report.duplicated += 1;
             self.later(wait, Happening::Deliver(envelope.clone()));
         }
+        if self.chaos && late < self.options.late && self.may_intervene(seed.wrapping_add(2)) {
+            return self.hold_back(envelope, held);
+        }
         let calm = Duration::from_millis(5);
         let longest = if self.chaos { self.options.delay_max } else { calm };
-        let wait = self.up_to(longest);
+        let wait = self.up_to(longest) + self.delay_of_link(&envelope);
         self.later(wait, Happening::Deliver(envelope));
     }
 

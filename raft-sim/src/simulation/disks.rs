@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use raft_core::{Input, NodeId};
+use raft_core::{Input, NodeId, RoleKind};
 use raft_wal::Repair;
 use raft_wal::sim::{Fault, FaultRule, Operation};
 
-use super::{ELECTION_TIMEOUT, Happening, Simulation};
+use super::kinds::{Kind, Moment};
+use super::{Happening, Simulation};
+use crate::storage::Storage;
 use crate::storage::shipping::{Progress, Store};
 
 impl Simulation {
@@ -33,8 +35,18 @@ impl Simulation {
                 let cut = self.random.u64(..16);
                 self.disk(id).sim.inject(Fault::PowerCut, cut);
             }
+            let vote = self.disk(id).durable().hard_state;
             let progress = self.disk(id).work(count);
             let Some(progress) = self.cluster.unless_failed(id, progress) else { return };
+            let now_durable = self.disk(id).durable().hard_state;
+            if vote != now_durable
+                && now_durable.voted_for.is_some()
+                && self.strike_at(id, Moment::VoteUnsent)
+            {
+                // Nobody will know of it.
+                self.disk(id).take_receipts().for_each(drop);
+                return self.crash(id);
+            }
             let took = self.disk(id).sim.take_cost();
             if let Progress::NoSpace = progress {
                 self.report.disks.waits_for_room += 1;
@@ -131,13 +143,15 @@ impl Simulation {
         if !self.intervenes() {
             return;
         }
-        if self.random.u8(..3) == 0 {
-            return self.rot();
+        match self.random.u8(..6) {
+            0 => return self.rot(),
+            1 => return self.meddle(),
+            _ => {}
         }
         let Some(id) = self.anyone_running() else { return };
         let soon = self.random.u64(..20);
         let error = |on: Operation| FaultRule::new(Fault::Error).on(&[on]).after(soon / 8);
-        let longer = self.up_to(ELECTION_TIMEOUT * 4);
+        let longer = self.up_to(self.timeout() * 4);
         let kind = self.random.u8(..8);
         let sim = self.disk(id).sim.clone();
         match kind {
@@ -147,17 +161,42 @@ impl Simulation {
             4 => sim.add_fault(error(Operation::Write)),
             5 => sim.add_fault(error(Operation::Read)),
             6 => {
-                sim.set_capacity(Some(sim.used_bytes() + 512 * soon));
-                self.later(longer, Happening::Room(id));
+                self.fill_up(id, soon, longer);
             }
             _ => {
-                let slow = FaultRule::new(Fault::Slow(longer)).on(&[Operation::Sync]);
-                sim.add_fault(slow.times(1 + soon / 8));
+                let leader = self.leader().filter(|_| self.random.bool());
+                self.slow_disk(leader.unwrap_or(id), longer, 1 + soon / 8);
             }
         }
         let kinds = ["cut", "cut", "error", "sync error", "write error", "read error", "full"];
         let kind = kinds.get(usize::from(kind)).unwrap_or(&"slow");
         self.note(|| format!("{id} is to have a fault of its disk: {kind}, {soon}"));
+    }
+
+    /// A disk is full for a while, perhaps others as well.
+    fn fill_up(&mut self, id: NodeId, soon: u64, longer: Duration) {
+        let others = self.random.bool();
+        let mut full = 0;
+        for other in self.cluster.ids() {
+            if other == id || others && self.random.bool() {
+                full += 1;
+                let sim = &self.disk(other).sim;
+                sim.set_capacity(Some(sim.used_bytes() + 512 * soon));
+                self.later(longer, Happening::Room(other));
+            }
+        }
+        if full > 1 {
+            self.count(Kind::FullDisks);
+        }
+    }
+
+    /// So many syncs of a disk take as long as this.
+    fn slow_disk(&mut self, id: NodeId, each: Duration, times: u64) {
+        if self.cluster.node(id).role().0 == RoleKind::Leader && each > self.timeout() {
+            self.count(Kind::SlowLeaderDisk);
+        }
+        let slow = FaultRule::new(Fault::Slow(each)).on(&[Operation::Sync]);
+        self.disk(id).sim.add_fault(slow.times(times));
     }
 
     pub(super) fn make_room(&mut self, id: NodeId) {
@@ -171,14 +210,29 @@ impl Simulation {
     pub(super) fn rot(&mut self) {
         let Some(victim) = self.who_may_lose_its_disk() else { return };
         for _ in 0..self.random.u8(1..=2) {
-            if let Some(damage) = self.disk(victim).rot() {
+            if let Some((kind, damage)) = self.disk(victim).rot() {
+                self.count(kind);
                 self.note(|| format!("the disk of {victim} rots: {damage}"));
                 self.report.disks.disks_damaged += 1;
             }
         }
-        let wait = self.up_to(ELECTION_TIMEOUT * 8);
+        let wait = self.up_to(self.timeout() * 8);
         let life = self.cluster.members[&victim].lives;
         self.later(wait, Happening::Crash(victim, life));
+    }
+
+    /// Somebody meddles with the files of a node that does not run.
+    pub(super) fn meddle(&mut self) {
+        let Some(victim) = self.who_may_lose_its_disk() else { return };
+        self.crash(victim);
+        if self.cluster.is_up(victim) || self.any_disk_wanting() {
+            return;
+        }
+        if let Some((kind, what)) = self.disk(victim).meddle() {
+            self.count(kind);
+            self.note(|| format!("the disk of {victim}: {what}"));
+            self.report.disks.disks_damaged += u64::from(self.disk(victim).is_suspect());
+        }
     }
 
     /// A node dies, half of the time in the middle of something that its disk does.
@@ -214,8 +268,9 @@ impl Simulation {
     fn after_the_end(&mut self, id: NodeId) {
         self.unpolled.remove(&id);
         self.paused.remove(&id);
+        self.trouble.held.remove(&id);
         self.without_snapshot.remove(&id);
-        let wait = self.up_to(ELECTION_TIMEOUT * 4);
+        let wait = self.down_time();
         self.later(wait, Happening::Restart(id));
     }
 
@@ -224,9 +279,11 @@ impl Simulation {
         if self.cluster.is_up(id) || !self.cluster.members.contains_key(&id) {
             return;
         }
+        let image = self.random.bool();
         if self.chaos {
             self.trouble_a_start(id);
         }
+        let before = image.then(|| self.disk(id).image());
         let Err(error) = self.cluster.restart(id) else {
             let found = self.disk(id).found.clone();
             self.report.disks.count_start(&found);
@@ -241,7 +298,13 @@ impl Simulation {
         }
         assert!(self.chaos, "{id} does not start: {error}");
         self.report.disks.starts_failed += 1;
-        let wait = self.up_to(ELECTION_TIMEOUT);
+        if let Some(image) = before {
+            // It never ran, so nobody heard from it: what it was before is as good.
+            self.count(Kind::ImageRestored);
+            self.note(|| format!("the disk of {id} is what it was before"));
+            self.disk(id).put_back(&image);
+        }
+        let wait = self.up_to(self.timeout());
         self.later(wait, Happening::Restart(id));
     }
 

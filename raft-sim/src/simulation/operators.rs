@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use raft_core::{Entry, LogIndex, LogPosition, Membership, NodeId, Payload};
 
+use super::kinds::{Kind, Moment};
 use super::{Happening, Simulation};
 use crate::cluster::n;
 use crate::storage::Storage;
@@ -19,10 +20,15 @@ impl Simulation {
         if !self.chaos {
             return;
         }
-        let wait = self.up_to(self.options.operator_interval * 2);
+        let busy = self.options.churn > 0.5;
+        let often = if busy { self.timeout() / 2 } else { self.options.operator_interval };
+        let wait = self.up_to(often.min(self.options.operator_interval) * 2);
         self.later(wait, Happening::Operator);
         if !self.intervenes() {
             return;
+        }
+        if self.random.f64() < self.options.churn {
+            return self.churn();
         }
         match self.random.u8(..8) {
             0 => drop(self.add_node()),
@@ -38,12 +44,6 @@ impl Simulation {
         }
     }
 
-    /// By how much the clock of a node is fast: not more than leases allow for; without them, by a lot.
-    pub(super) fn drift(&mut self) -> i64 {
-        let most = i64::from(self.options.lease_clock_drift_ppm.unwrap_or(200_000));
-        self.random.i64(-most..=most)
-    }
-
     pub(super) fn anyone_running(&mut self) -> Option<NodeId> {
         let up: Vec<NodeId> = self.cluster.ids().into_iter().filter(|&id| self.runs(id)).collect();
         (!up.is_empty()).then(|| up[self.random.usize(..up.len())])
@@ -57,7 +57,9 @@ impl Simulation {
             self.report.cuts += 1;
             self.without_snapshot.remove(&id);
             self.note(|| format!("{id} cuts snapshot {snapshot}"));
-            self.poll_soon(id);
+            if !self.strike_at(id, Moment::SnapshotCut) {
+                self.poll_soon(id);
+            }
         }
     }
 
@@ -78,6 +80,7 @@ impl Simulation {
         let disk = self.cluster.destroy(id);
         self.report.disks.count_disk(disk);
         self.paused.remove(&id);
+        self.trouble.held.remove(&id);
         self.unpolled.remove(&id);
         self.without_snapshot.remove(&id);
     }
@@ -95,6 +98,9 @@ impl Simulation {
         if let Some(leader) = self.leader() {
             let now = self.cluster.node(leader).status().membership;
             if !now.contains(old) || !self.cluster.members.contains_key(&new) {
+                if now.contains(new) {
+                    self.count(Kind::ReAdded);
+                }
                 return;
             }
             let without = now.target().without(old);
@@ -109,7 +115,7 @@ impl Simulation {
                 self.poll_soon(leader);
             }
         }
-        let wait = self.up_to(super::ELECTION_TIMEOUT * 2);
+        let wait = self.up_to(self.timeout() * 2);
         self.later(wait, Happening::Replace(old, new));
     }
 
@@ -135,7 +141,7 @@ impl Simulation {
     }
 
     /// Asks a node that takes itself to lead for other members: some change of one node, or any others.
-    fn change_members(&mut self) {
+    pub(super) fn change_members(&mut self) {
         let Some(leader) = self.leader() else { return };
         let status = self.cluster.node(leader).status();
         let now = status.membership;
@@ -166,7 +172,7 @@ impl Simulation {
         self.poll_soon(leader);
     }
 
-    fn hand_over(&mut self) {
+    pub(super) fn hand_over(&mut self) {
         let Some(leader) = self.leader() else { return };
         let ids = self.cluster.ids();
         let to = self.random.bool().then(|| ids[self.random.usize(..ids.len())]);
@@ -183,8 +189,10 @@ impl Simulation {
 
     /// A disk is lost, with all that is on it, or rots.
     fn wipe(&mut self) {
-        if self.random.u8(..3) > 0 {
-            return self.rot();
+        match self.random.u8(..4) {
+            0 => {}
+            1 => return self.rot(),
+            _ => return self.meddle(),
         }
         let Some(victim) = self.who_may_lose_its_disk() else { return };
         self.note(|| format!("{victim} is lost with its disk"));

@@ -5,7 +5,8 @@ use std::time::Duration;
 use raft_core::{Config, Membership, NodeId, Promotion};
 use raft_wal::SEGMENT_BYTES_MIN;
 
-use super::ELECTION_TIMEOUT;
+use super::faults::FAULTS;
+use super::kinds::{Kind, Moment};
 use crate::digest::seed_of;
 use crate::storage::shipping::Store;
 
@@ -43,6 +44,25 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Reads and writes are cut short and interrupted, as systems may.
     pub short_io: bool,
+    pub election_timeout: Duration,
+    /// So many heartbeats make an election timeout.
+    pub heartbeats: u32,
+    /// Every other node waits twice as long; never with leases.
+    pub uneven_timeouts: bool,
+    pub waiting_reads_max: usize,
+    /// What `fault` may do in this run, besides crashes.
+    pub faults: Vec<Kind>,
+    /// At which moments a fault is likely, and how likely.
+    pub moments: Vec<Moment>,
+    pub strike: f64,
+    /// How likely a message is held back for seconds.
+    pub late: f64,
+    /// Every how often, about, somebody speaks who should not.
+    pub stranger_interval: Duration,
+    /// How likely an operator is after something that takes many steps.
+    pub churn: f64,
+    /// Without leases, clocks go at half to twice the pace of time.
+    pub wrong_clocks: bool,
 }
 
 impl Options {
@@ -59,18 +79,20 @@ impl Options {
         let millis = |random: &mut fastrand::Rng, of: &[u64]| {
             Duration::from_millis(of[random.usize(..of.len())])
         };
+        let election_timeout = millis(random, &[50, 150, 300, 300, 1_000]);
+        let lease_clock_drift_ppm = [None, None, Some(1_000), Some(50_000)][random.usize(..4)];
         let append_bytes_max = [1, 200, 1 << 20][random.usize(..3)];
         let inflight_messages_max = [1, 2, 64][random.usize(..3)];
         // Who sends little at a time must not have much to send, or catching up takes for ever.
         let slow = append_bytes_max < 1 << 20;
         let uncommitted = if slow { [300, 2_000] } else { [4_000, 1 << 20] };
-        Self {
-            size: [1, 2, 3, 3, 3, 4, 5, 5, 7][random.usize(..9)],
+        let drawn = Self {
+            size: [1, 2, 3, 3, 3, 4, 5, 5, 6, 7][random.usize(..10)],
             loss: sometimes(random, 0.25),
             duplication: sometimes(random, 0.2),
-            delay_max: millis(random, &[1, 5, 30, 150]),
-            sync_max: millis(random, &[1, 4, 40, 400]),
-            fault_interval: millis(random, &[50, 200, 600, 2000]),
+            delay_max: millis(random, &[1, 5, 30, 150]).min(election_timeout / 2),
+            sync_max: millis(random, &[1, 4, 40, 400]).min(election_timeout * 4 / 3),
+            fault_interval: millis(random, &[50, 200, 600, 2_000, 2_000, 5_000]),
             client_interval: millis(random, &[2, 10, 50]),
             append_bytes_max,
             inflight_messages_max,
@@ -83,11 +105,42 @@ impl Options {
             trailing_bytes_max: [0, 500, 1 << 20][random.usize(..3)],
             snapshot_chunk_bytes_max: [7, 40, 1 << 20][random.usize(..3)],
             promotion: [Promotion::Manual, Promotion::WhenCaughtUp][random.usize(..2)],
-            lease_clock_drift_ppm: [None, Some(1_000), Some(50_000)][random.usize(..3)],
+            lease_clock_drift_ppm,
             disk_fault_interval: millis(random, &[100, 300, 1_000, 100_000]),
             scrub_interval: millis(random, &[20, 100, 500]),
             segment_bytes: SEGMENT_BYTES_MIN << [0, 0, 0, 1, 2][random.usize(..5)],
             short_io: random.u8(..4) == 0,
+            election_timeout,
+            heartbeats: random.u32(4..=10),
+            uneven_timeouts: lease_clock_drift_ppm.is_none() && random.u8(..4) == 0,
+            waiting_reads_max: [1, 3, 100_000][random.usize(..3)],
+            faults: FAULTS.iter().copied().filter(|_| random.bool()).collect(),
+            moments: Moment::ALL.iter().copied().filter(|_| random.u8(..3) > 0).collect(),
+            strike: if random.bool() { 0.1 + 0.9 * random.f64() } else { 0.0 },
+            late: sometimes(random, 0.05),
+            stranger_interval: millis(random, &[20, 100, 400, 100_000]),
+            churn: sometimes(random, 1.0),
+            wrong_clocks: random.bool(),
+        };
+        if random.u8(..4) == 0 { drawn.in_peace_with_operators(random) } else { drawn }
+    }
+
+    /// Little goes wrong, so that operators get far, and what goes wrong does so at bad moments.
+    fn in_peace_with_operators(self, random: &mut fastrand::Rng) -> Self {
+        Self {
+            churn: 0.9,
+            operator_interval: self.election_timeout / 2,
+            loss: self.loss.min(0.03),
+            delay_max: self.delay_max.min(self.election_timeout / 20),
+            sync_max: self.sync_max.min(self.election_timeout / 20),
+            curse: self.curse.min(0.2),
+            fault_interval: self.fault_interval.max(self.election_timeout * 20),
+            disk_fault_interval: self.disk_fault_interval.max(self.election_timeout * 20),
+            client_interval: Duration::from_millis(20).max(self.client_interval),
+            strike: 0.3 * random.f64(),
+            snapshot_after_bytes: [300, 3_000][random.usize(..2)],
+            trailing_bytes_max: [0, 500][random.usize(..2)],
+            ..self
         }
     }
 
@@ -110,8 +163,12 @@ impl Options {
         move |id, life| {
             let seed = seed_of(seed_of(seed, id.get()), life);
             let append_bytes_max = options.append_bytes_max;
+            let longer = options.uneven_timeouts && id.get() % 2 == 0;
+            let election_timeout = options.election_timeout * if longer { 2 } else { 1 };
             Config {
-                election_timeout: ELECTION_TIMEOUT,
+                election_timeout,
+                heartbeat_interval: options.election_timeout / options.heartbeats,
+                waiting_reads_max: options.waiting_reads_max,
                 append_bytes_max,
                 inflight_messages_max: options.inflight_messages_max,
                 uncommitted_bytes_max: options.uncommitted_bytes_max.max(append_bytes_max),

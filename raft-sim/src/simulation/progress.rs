@@ -6,8 +6,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use raft_core::{Instant, Membership, NodeId, Payload, Promotion, RoleKind};
 
-use super::{ELECTION_TIMEOUT, Happening, Simulation};
+use super::kinds::Kind;
+use super::network::Flapping;
+use super::{Happening, Simulation};
 use crate::storage::Storage;
+use raft_wal::sim::{Fault, FaultRule, Operation};
+
+/// How a node may be broken for ever.
+const FOR_EVER: &[Kind] = &[
+    Kind::DownForEver,
+    Kind::PausedForEver,
+    Kind::DeafForEver,
+    Kind::MuteForEver,
+    Kind::FlappingForEver,
+    Kind::FullForEver,
+    Kind::SlowForEver,
+    Kind::StaleForEver,
+];
 
 const AFTER_ALL: &[u8] = b"after all";
 
@@ -21,11 +36,6 @@ impl Simulation {
             self.report.hopeless += 1;
             return;
         };
-        for id in self.cluster.ids() {
-            if self.cluster.is_up(id) && !good.contains(&id) {
-                self.cluster.stop(id);
-            }
-        }
         // Nothing that is still on the agenda may bring the others back, or break the majority.
         self.agenda.retain(|happening| {
             !matches!(
@@ -36,22 +46,33 @@ impl Simulation {
                     | Happening::Operator
                     | Happening::DiskFault
                     | Happening::Replace(..)
+                    | Happening::Room(_)
+                    | Happening::Heal(_)
+                    | Happening::Flap(_)
+                    | Happening::Pause(_)
+                    | Happening::Resume(_)
+                    | Happening::Change
             )
         });
         self.cut.clear();
-        self.paused.clear();
+        self.trouble.slow.clear();
+        for id in self.paused.clone() {
+            self.resume(id);
+        }
         for &id in &good {
             self.restart(id);
         }
         self.note(|| format!("healed: {good:?}"));
-        let deadline = self.cluster.now.after(ELECTION_TIMEOUT * 2 * 10);
+        self.break_for_ever(&good);
+        let timeout = self.slowest_timeout(&good);
+        let deadline = self.cluster.now.after(timeout * 2 * 10);
         let known = self.cluster.checker.committed.len();
         let mut next_try = self.cluster.now;
         let committed = self.run_until(deadline, |simulation| {
             // Whoever takes itself to lead may have been deposed: asked once is not enough.
             if next_try <= simulation.cluster.now {
                 next_try = simulation.cluster.now.after(Duration::from_millis(50));
-                simulation.propose_to_leader(&good);
+                simulation.propose_to_leaders();
             }
             let committed = &simulation.cluster.checker.committed[known..];
             committed.iter().find(|entry| entry.payload == after_all()).map(|entry| entry.index)
@@ -63,7 +84,7 @@ impl Simulation {
         };
         let progress = self.run_until(deadline, |simulation| applied(simulation, 1));
         assert!(progress.is_some(), "command {goal} is not applied: {}", self.describe(&good));
-        let patience = self.cluster.now.after(ELECTION_TIMEOUT * 100);
+        let patience = self.cluster.now.after(timeout * 100);
         let all = self.run_until(patience, |simulation| {
             // Who is no member is told nothing.
             let members = simulation.leading_membership()?;
@@ -71,6 +92,61 @@ impl Simulation {
             good.iter().filter(|&&id| members.contains(id)).all(|id| has(&id)).then_some(())
         });
         assert!(all.is_some(), "not all catch up to {goal}: {}", self.describe(&good));
+    }
+
+    /// All others are broken for ever, each in its way.
+    fn break_for_ever(&mut self, good: &BTreeSet<NodeId>) {
+        let others: Vec<NodeId> =
+            self.cluster.ids().into_iter().filter(|id| !good.contains(id)).collect();
+        for id in others {
+            let how = FOR_EVER[self.random.usize(..FOR_EVER.len())];
+            let how = if self.cluster.is_up(id) { how } else { Kind::DownForEver };
+            self.count(how);
+            self.note(|| format!("{id} is {}", how.name()));
+            let from_it = good.iter().map(|&other| (id, other));
+            let to_it = good.iter().map(|&other| (other, id));
+            match how {
+                Kind::PausedForEver => {
+                    self.paused.insert(id);
+                }
+                Kind::DeafForEver => drop(self.cut_for_ever(&to_it.collect::<Vec<_>>())),
+                Kind::MuteForEver => drop(self.cut_for_ever(&from_it.collect::<Vec<_>>())),
+                Kind::FlappingForEver => {
+                    let links = from_it.chain(to_it).collect();
+                    self.flap_on(Flapping { links, left: None, down: None });
+                }
+                Kind::FullForEver => {
+                    let sim = &self.cluster.members[&id].disk.sim;
+                    sim.set_capacity(Some(sim.used_bytes()));
+                }
+                Kind::SlowForEver => {
+                    let each = self.timeout() * 4;
+                    let slow = FaultRule::new(Fault::Slow(each)).on(&[Operation::Sync]);
+                    self.cluster.members[&id].disk.sim.add_fault(slow.always());
+                }
+                how => {
+                    self.cluster.stop(id);
+                    self.unpolled.remove(&id);
+                    if how == Kind::StaleForEver {
+                        self.later(Duration::ZERO, Happening::Stale);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What was said by those who are broken now, or by whomever, is said again.
+    pub(super) fn say_again(&mut self) {
+        self.replay(4, |_| true);
+        let wait = self.up_to(self.timeout());
+        self.later(wait, Happening::Stale);
+    }
+
+    /// The election timeout of the slowest of these nodes.
+    fn slowest_timeout(&self, good: &BTreeSet<NodeId>) -> Duration {
+        let drift = good.iter().map(|id| self.cluster.members[id].drift_ppm()).min();
+        let rate = 1.0 + drift.unwrap_or_default() as f64 / 1e6;
+        self.timeout().div_f64(rate.min(1.0))
     }
 
     /// Nodes that are a majority of whatever configuration may be in effect, often just so. `None` if not
@@ -127,13 +203,12 @@ impl Simulation {
         })
     }
 
+    /// The members, as the newest leader knows them.
     fn leading_membership(&self) -> Option<Membership> {
-        let ids = self.cluster.ids().into_iter();
-        let mut leaders = ids.filter(|&id| {
-            self.cluster.is_up(id) && self.cluster.node(id).role().0 == RoleKind::Leader
-        });
-        let leader = leaders.next()?;
-        Some(self.cluster.node(leader).status().membership)
+        let running = self.cluster.ids().into_iter().filter(|&id| self.runs(id));
+        let statuses = running.map(|id| self.cluster.node(id).status());
+        let leaders = statuses.filter(|status| status.role == RoleKind::Leader);
+        leaders.max_by_key(|status| status.term).map(|status| status.membership)
     }
 
     /// Runs, with clients, until `done` says something, or the deadline passes.
@@ -161,12 +236,14 @@ impl Simulation {
         statuses.collect::<Vec<_>>().join("\n")
     }
 
-    /// A command that only this phase knows, to whoever leads.
-    fn propose_to_leader(&mut self, good: &BTreeSet<NodeId>) {
-        let leads = |&id: &NodeId| self.cluster.node(id).role().0 == RoleKind::Leader;
-        let Some(leader) = good.iter().copied().find(leads) else { return };
-        let _refused = self.cluster.propose(leader, vec![Bytes::from_static(AFTER_ALL)]);
-        self.poll_soon(leader);
+    /// A command that only this phase knows, to whoever leads or takes itself to lead.
+    fn propose_to_leaders(&mut self) {
+        for id in self.cluster.ids() {
+            if self.runs(id) && self.cluster.node(id).role().0 == RoleKind::Leader {
+                let _refused = self.cluster.propose(id, vec![Bytes::from_static(AFTER_ALL)]);
+                self.poll_soon(id);
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use raft_core::Event;
 use raft_wal::RecoveryReport;
 
+use super::kinds::{self, Counts, Kind, Moment};
 use crate::storage::shipping::Store;
 
 /// Declares a struct of counters that can be added up and listed by name, and of what else there is.
@@ -68,6 +69,10 @@ Report {
 and {
     /// What happened to disks.
     disks: Disks,
+    /// Faults by kind.
+    faults: Counts<Kind>,
+    /// How often a moment was used for a fault.
+    moments: Counts<Moment>,
     /// How long it took, by the clock of the simulation.
     simulated: Duration,
     /// A digest of everything that happened, in order.
@@ -80,6 +85,8 @@ impl Report {
     pub fn add(&mut self, other: &Self) {
         self.add_counters(other);
         self.disks.add_counters(&other.disks);
+        kinds::add(&mut self.faults, &other.faults);
+        kinds::add(&mut self.moments, &other.moments);
         self.simulated += other.simulated;
         // Threads finish in any order.
         self.digest = self.digest.wrapping_add(other.digest);
@@ -89,6 +96,11 @@ impl Report {
     pub fn counts(&self) -> Vec<(String, u64)> {
         let mut counts = self.list_counters();
         counts.extend(self.disks.list_counters());
+        let of = |count: Option<&u64>| count.copied().unwrap_or(0);
+        let faults = Kind::ALL.iter().map(|it| (it.name().to_owned(), of(self.faults.get(it))));
+        counts.extend(faults);
+        let moment = |it: &Moment| (format!("strikes as {}", it.name()), of(self.moments.get(it)));
+        counts.extend(Moment::ALL.iter().map(moment));
         counts.push(("simulated seconds".to_owned(), self.simulated.as_secs()));
         counts
     }

@@ -5,6 +5,7 @@
 //! compared with.
 
 mod found;
+mod meddle;
 mod rot;
 
 use std::collections::VecDeque;
@@ -46,6 +47,10 @@ pub struct Store {
     unreadable: bool,
     /// The end of the log was damaged in a way that may look as if it had never been written.
     tail_rotten: bool,
+    /// When the last life ended, a mark stood behind the end of the log.
+    ended_marked: bool,
+    /// Files as they were when some life ended.
+    copies: Vec<(String, Vec<u8>)>,
     spare: Option<SpareJob>,
     scrub: Option<ScrubJob>,
     /// Power cuts in the middle of an operation, in the lives before.
@@ -118,6 +123,8 @@ impl Store {
             suspect: false,
             unreadable: false,
             tail_rotten: false,
+            ended_marked: false,
+            copies: Vec::new(),
             spare: None,
             scrub: None,
             cuts_seen: 0,
@@ -368,6 +375,10 @@ impl Storage for Store {
     /// The process ends, or the power fails.
     fn stop(&mut self) {
         self.note_rolls();
+        self.copy_something();
+        if let Some(log) = &self.log {
+            self.ended_marked = log.is_marked();
+        }
         (self.log, self.spare, self.scrub) = (None, None, None);
         self.queue.clear();
         self.receipts.clear();

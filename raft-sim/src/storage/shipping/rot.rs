@@ -3,6 +3,7 @@
 use raft_wal::sim::Damage;
 
 use super::Store;
+use crate::simulation::Kind;
 
 const SECTOR_BYTES: u64 = 512;
 /// Of a segment, as long as there are few members.
@@ -13,7 +14,7 @@ impl Store {
     ///
     /// A single fault at a time in the tail of the log: and one that looks as if its last write had never
     /// been, only where a mark shows that it was. Nobody could tell the one from the other.
-    pub fn rot(&mut self) -> Option<String> {
+    pub fn rot(&mut self) -> Option<(Kind, String)> {
         let name = self.rotting_file()?;
         let content = self.sim.read(&name)?;
         let used = content.iter().rposition(|&byte| byte != 0)? as u64 + 1;
@@ -31,11 +32,18 @@ impl Store {
         self.suspect = true;
         self.tail_rotten |= tail;
         self.unreadable |= matches!(damage, Damage::Unreadable { .. });
-        Some(format!("{name}: {damage:?}"))
+        let kind = match damage {
+            Damage::Stale { .. } => Kind::SectorStale,
+            Damage::Misplaced { .. } => Kind::SectorMisplaced,
+            Damage::Unreadable { .. } => Kind::SectorUnreadable,
+            Damage::Truncate { .. } => Kind::FileTruncated,
+            _ => Kind::SectorBad,
+        };
+        Some((kind, format!("{name}: {damage:?}")))
     }
 
     /// A segment most often, a snapshot, the identity.
-    fn rotting_file(&mut self) -> Option<String> {
+    pub(super) fn rotting_file(&mut self) -> Option<String> {
         let prefix = match self.random.u8(..16) {
             0 => "IDENTITY",
             1..=4 => "snapshot-",
@@ -49,7 +57,7 @@ impl Store {
         names.into_iter().nth(chosen)
     }
 
-    fn below(&mut self, bound: usize) -> Option<usize> {
+    pub(super) fn below(&mut self, bound: usize) -> Option<usize> {
         (bound > 0).then(|| self.random.usize(..bound))
     }
 
@@ -58,11 +66,20 @@ impl Store {
         let behind_header = name.starts_with("segment-") && self.random.u8(..4) > 0;
         let first =
             if behind_header { HEADER_BYTES.min(bytes - SECTOR_BYTES.min(bytes)) } else { 0 };
-        if self.random.u8(..6) == 0 {
+        let choice = self.random.u8(..8);
+        if choice < 2 {
             let sectors = bytes.div_ceil(SECTOR_BYTES);
             let mut any = || self.random.u64(first / SECTOR_BYTES..sectors);
             let (sector, from_sector) = (any(), any());
             return Damage::Misplaced { sector, from: name.to_owned(), from_sector };
+        }
+        if choice == 2 {
+            let sectors = first / SECTOR_BYTES..bytes.div_ceil(SECTOR_BYTES);
+            return Damage::Stale { sector: self.random.u64(sectors) };
+        }
+        if choice == 3 {
+            let sectors = first / SECTOR_BYTES..bytes.div_ceil(SECTOR_BYTES);
+            return Damage::Unreadable { sector: self.random.u64(sectors) };
         }
         match Damage::random(bytes - first, self.random.u64(..)) {
             Damage::FlipBit { at, bit } => Damage::FlipBit { at: at + first, bit },
@@ -78,7 +95,7 @@ impl Store {
     }
 
     /// Is it the segment that is, or was last, written to?
-    fn is_tail(&self, name: &str) -> bool {
+    pub(super) fn is_tail(&self, name: &str) -> bool {
         let number = |name: &str| {
             let (_, number) = name.strip_prefix("segment-")?.split_once('-')?;
             number.parse::<u64>().ok()

@@ -1,0 +1,141 @@
+//! What happens to whole files while their node does not run: somebody tidies up, moves, copies and restores.
+
+use raft_wal::sim::Damage;
+
+use super::Store;
+use crate::simulation::Kind;
+
+/// So many copies of files are kept, to be put back later.
+const COPIES_MAX: usize = 6;
+
+/// Not everything can be done to every disk.
+const TRIES: u32 = 4;
+
+/// A disk as it was.
+pub struct Image {
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Store {
+    /// Does something to a file of a node that does not run. What, if it made a difference.
+    ///
+    /// What would make the end of the log look as if its last write had never been is done only where a
+    /// mark behind that write shows that it was: nobody could tell the one from the other.
+    pub fn meddle(&mut self) -> Option<(Kind, String)> {
+        assert!(self.log.is_none(), "the files of a running node are in use");
+        (0..TRIES).find_map(|_| self.try_to_meddle())
+    }
+
+    fn try_to_meddle(&mut self) -> Option<(Kind, String)> {
+        let (choice, leftover) = (self.random.u8(..8), self.random.u64(..1 << 20));
+        if choice == 0 {
+            return Some(self.leave_behind(leftover));
+        }
+        let name = self.rotting_file()?;
+        let tail = self.is_tail(&name);
+        if tail && (self.tail_rotten || !self.ended_marked) {
+            return None;
+        }
+        let bytes = self.sim.read(&name)?.len() as u64;
+        let (kind, changed, what) = match choice {
+            1 => (Kind::FileMissing, self.sim.take(&name), "is gone".to_owned()),
+            2 => {
+                let other = self.other_name(&name)?;
+                (Kind::FileRenamed, self.sim.rename_at_rest(&name, &other), format!("is {other} now"))
+            }
+            3 => {
+                let bytes = self.random.u64(..bytes.max(1));
+                let cut = self.sim.damage(&name, &Damage::Truncate { bytes });
+                (Kind::FileTruncated, cut, format!("has {bytes} bytes now"))
+            }
+            4 => {
+                let emptied = self.sim.damage(&name, &Damage::Truncate { bytes: 0 });
+                (Kind::FileEmpty, emptied, "is empty".to_owned())
+            }
+            5 => {
+                let other = self.other_name(&name)?;
+                (Kind::FileExtra, self.sim.duplicate(&name, &other), format!("is {other} as well"))
+            }
+            _ => return self.put_older_back(),
+        };
+        changed.then(|| {
+            self.suspect = true;
+            self.tail_rotten |= tail;
+            (kind, format!("{name} {what}"))
+        })
+    }
+
+    /// What an earlier process may have left, which is nothing to a log.
+    fn leave_behind(&mut self, number: u64) -> (Kind, String) {
+        let name = match number % 3 {
+            0 => format!("incomplete-segment-{number}.tmp"),
+            1 => format!("incomplete-snapshot-{number}.tmp"),
+            _ => "lost+found".to_owned(),
+        };
+        self.sim.put(&name, vec![0xA5; 700]);
+        (Kind::FileLeftover, format!("{name} is left"))
+    }
+
+    /// Another name that a file like this may have, taken or not.
+    fn other_name(&mut self, name: &str) -> Option<String> {
+        let (kind, rest) = name.split_once('-')?;
+        let (first, second) = rest.split_once('-')?;
+        let up = self.random.bool();
+        let next = |digits: &str| {
+            let number: u64 = digits.parse().ok()?;
+            let number = if up { number + 1 } else { number.checked_sub(1)? };
+            Some(format!("{number:0width$}", width = digits.len()))
+        };
+        match self.random.u8(..4) {
+            0 => Some(format!("{name}.bak")),
+            1 => Some(format!("{kind}-{}-{second}", next(first)?)),
+            _ => Some(format!("{kind}-{first}-{}", next(second)?)),
+        }
+    }
+
+    /// A copy of some file is made, now and then, when a node stops.
+    pub(super) fn copy_something(&mut self) {
+        let names = self.sim.names();
+        let newest = names.iter().rposition(|name| name.starts_with("segment-"));
+        let any = self.below(names.len());
+        let Some(place) = newest.filter(|_| self.random.bool()).or(any) else { return };
+        let content = self.sim.read(&names[place]).unwrap_or_default();
+        if self.copies.len() >= COPIES_MAX {
+            let place = self.random.usize(..COPIES_MAX);
+            self.copies.remove(place);
+        }
+        self.copies.push((names[place].clone(), content));
+    }
+
+    /// A file is what it was some lives ago, or there again. Not the end of the log: without what came
+    /// later nobody could tell that there was more.
+    fn put_older_back(&mut self) -> Option<(Kind, String)> {
+        let place = self.below(self.copies.len())?;
+        let (name, content) = self.copies.remove(place);
+        let same = self.sim.read(&name).as_ref() == Some(&content);
+        if same || self.is_tail(&name) || !self.ended_marked {
+            return None;
+        }
+        self.suspect = true;
+        let what = format!("{name} is what it was, {} bytes", content.len());
+        self.sim.put(&name, content);
+        Some((Kind::FileOlder, what))
+    }
+
+    /// The whole disk as it is.
+    pub fn image(&self) -> Image {
+        let files = self.sim.names().into_iter();
+        let content = |name: String| self.sim.read(&name).map(|content| (name, content));
+        Image { files: files.filter_map(content).collect() }
+    }
+
+    /// The whole disk is what it was.
+    pub fn put_back(&mut self, image: &Image) {
+        for name in self.sim.names() {
+            self.sim.take(&name);
+        }
+        for (name, content) in &image.files {
+            self.sim.put(name, content.clone());
+        }
+    }
+}
