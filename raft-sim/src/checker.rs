@@ -115,8 +115,13 @@ impl Checker {
         self.spec = None;
     }
 
-    /// A new life begins with what the disk has: what was only in memory may be gone.
-    pub fn on_restart(&mut self, members: &BTreeMap<NodeId, Member<impl Storage>>, id: NodeId) {
+    /// A new life begins with what was found on the disk: what was only in memory may be gone.
+    pub fn on_restart(
+        &mut self,
+        members: &BTreeMap<NodeId, Member<impl Storage>>,
+        id: NodeId,
+        found: &Durable,
+    ) {
         let member = &members[&id];
         let node = member.node.as_ref().expect("it was started just now");
         let status = node.status();
@@ -124,7 +129,7 @@ impl Checker {
             self.check_state(id, status.applied, &member.machine);
         }
         if let Some(spec) = &mut self.spec {
-            spec.start(id, member.disk.durable());
+            spec.start(id, found);
         }
         self.last_seen.insert(id, Seen::starting(&status));
         self.on_step(members, id, &Cause::Progress);

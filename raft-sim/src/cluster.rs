@@ -210,10 +210,10 @@ impl<D: Storage> Cluster<D> {
         if let Some(snapshot) = &restored.snapshot {
             member.machine.restore(&member.disk.content(snapshot)?);
         }
-        let now = member.pace.at(self.now);
+        let (now, found) = (member.pace.at(self.now), Durable::of(&restored));
         let node = Node::new(config, restored, now).expect("a disk of ours restores");
         member.node = Some(node);
-        self.checker.on_restart(&self.members, id);
+        self.checker.on_restart(&self.members, id, &found);
         Ok(())
     }
 

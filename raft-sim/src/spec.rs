@@ -244,7 +244,12 @@ impl Spec {
 
     /// It gives its vote: the only one in this term, and to a log that is as new as its own, and as all
     /// that it ever had.
-    fn handle_request_vote_request(&mut self, id: NodeId, from: NodeId, last: LogPosition) -> Explained {
+    fn handle_request_vote_request(
+        &mut self,
+        id: NodeId,
+        from: NodeId,
+        last: LogPosition,
+    ) -> Explained {
         let server = self.server(id);
         let refuse = |holds, why| require(holds, "HandleRequestVoteRequest", why);
         refuse(server.voted_for.is_none(), "a second vote in this term")?;
@@ -359,7 +364,8 @@ impl Spec {
         let refuse = |holds, why| require(holds, "LearnCommitIndex", why);
         refuse(server.role == RoleKind::Follower, "only a follower learns it")?;
         let leader = self.elections.get(&server.current_term);
-        let leader = leader.ok_or(Unexplained { action: "LearnCommitIndex", broken: "from whom" })?;
+        let leader =
+            leader.ok_or(Unexplained { action: "LearnCommitIndex", broken: "from whom" })?;
         refuse(to <= leader.commit_index, "the leader has not committed that much")?;
         refuse(server.log.agrees(&leader.log, to), "its log is not the leader's")?;
         server.commit_index = to;

@@ -100,7 +100,8 @@ impl Checker {
         let seen = self.last_seen.get_mut(&id).expect("looked at just now");
         (seen.role, seen.term, seen.voted_for) = (status.role, status.term, status.voted_for);
         (seen.commit, seen.applied, seen.durable) = (status.commit, status.applied, status.durable);
-        if seen.membership_index != status.membership_index || seen.membership != status.membership {
+        if seen.membership_index != status.membership_index || seen.membership != status.membership
+        {
             seen.membership_index = status.membership_index;
             seen.membership = status.membership.clone();
         }
@@ -185,12 +186,13 @@ impl Checker {
                 continue;
             }
             let entry = node.entry(index);
-            let entry =
-                entry.unwrap_or_else(|| panic!("{id} has a snapshot of what is not committed: {index}"));
+            let entry = entry
+                .unwrap_or_else(|| panic!("{id} has a snapshot of what is not committed: {index}"));
             // A disk that lost it has made up for that: its node votes for no log that lacks it. A node that
             // is gone for good votes for none at all.
             let on_disk = |id: &NodeId| {
-                let disk = members.get(id).map(|it| it.disk.durable()).or_else(|| self.graves.get(id));
+                let disk =
+                    members.get(id).map(|it| it.disk.durable()).or_else(|| self.graves.get(id));
                 disk.is_some_and(|it| it.holds(entry.position()) || it.lost >= entry.position())
             };
             let have = seen.membership.nodes().filter(on_disk).collect();

@@ -45,7 +45,8 @@ impl Spec {
                 self.check_append_entries(envelope, *prev, entries, *commit)
             }
             Message::AppendEntriesReply {
-                outcome: AppendOutcome::Accepted { durable, received }, ..
+                outcome: AppendOutcome::Accepted { durable, received },
+                ..
             } => self.check_acknowledgement(envelope, *durable, *received, disk),
             Message::InstallSnapshot { snapshot } => {
                 let base = &snapshot.base;
@@ -116,8 +117,8 @@ impl Spec {
     ) -> Explained {
         let refuse = |holds, why| require(holds, "HandleAppendEntriesRequest", why);
         let leader = self.elections.get(&envelope.term).filter(|it| it.leader == envelope.to);
-        let leader =
-            leader.ok_or(Unexplained { action: "HandleAppendEntriesRequest", broken: "to whom" })?;
+        let leader = leader
+            .ok_or(Unexplained { action: "HandleAppendEntriesRequest", broken: "to whom" })?;
         let log = &self.servers[&envelope.from].log;
         refuse(log.agrees(&leader.log, received), "received what is not the leader's log")?;
         refuse(durable <= received, "durable before it was received")?;

@@ -6,8 +6,7 @@
 //! begins with. An action that a node does not take, because it ignores a message, needs no explanation.
 
 use raft_core::{
-    AppendOutcome, Envelope, Input, LogIndex, LogPosition, Message, Node, NodeId,
-    RoleKind, Status,
+    AppendOutcome, Envelope, Input, LogIndex, LogPosition, Message, Node, NodeId, RoleKind, Status,
 };
 
 use super::{Explained, Spec, Unexplained, require};
@@ -103,7 +102,11 @@ impl Spec {
         if after.term > self.server(id).current_term {
             self.timeout(id, has_consent(cause))?;
         }
-        require(after.term == self.server(id).current_term, "UpdateTerm", "no message has that term")?;
+        require(
+            after.term == self.server(id).current_term,
+            "UpdateTerm",
+            "no message has that term",
+        )?;
         if after.voted_for != self.server(id).voted_for {
             self.explain_vote(id, cause, after)?;
         }
@@ -130,7 +133,8 @@ impl Spec {
                 }
             }
             Message::AppendEntriesReply {
-                outcome: AppendOutcome::Accepted { durable, .. }, ..
+                outcome: AppendOutcome::Accepted { durable, .. },
+                ..
             } => {
                 // What was acknowledged on an earlier disk counts no longer.
                 let said = (envelope.incarnation, durable);
@@ -191,7 +195,8 @@ impl Spec {
         require(to > from, "AdvanceCommitIndex", "it fell")?;
         if matches!(cause, Cause::SnapshotHeld) {
             let end = self.server(id).log.at(to);
-            let end = end.ok_or(Unexplained { action: "InstallSnapshot", broken: "beyond the log" })?;
+            let end =
+                end.ok_or(Unexplained { action: "InstallSnapshot", broken: "beyond the log" })?;
             return self.install_snapshot(id, end, false);
         }
         if view.status.role == RoleKind::Leader {
@@ -226,7 +231,9 @@ impl Spec {
         }
         match cause {
             Cause::Receive(Envelope {
-                term, message: Message::AppendEntries { prev, entries, .. }, ..
+                term,
+                message: Message::AppendEntries { prev, entries, .. },
+                ..
             }) if *term == after.term => {
                 self.append_entries(id, *prev, entries)?;
                 let server = self.server(id);
