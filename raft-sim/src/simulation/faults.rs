@@ -66,13 +66,14 @@ impl Simulation {
         let victim = leader.filter(|_| self.random.bool()).unwrap_or(anyone);
         let kinds = &self.options.faults;
         let kind = kinds.get(self.random.usize(..kinds.len().max(1))).copied();
+        // Crashes matter in every run; storms are long.
+        let (crash, storm) = (self.random.u8(..3) == 0, self.random.u8(..4) == 0);
+        let kind = kind.filter(|&kind| !crash && (storm || kind != Kind::Storm));
         match kind {
-            _ if self.random.u8(..3) == 0 => self.crash(victim),
             None => self.crash(victim),
             Some(Kind::Pause) => self.pause(victim),
             Some(Kind::TimerBurst) => self.burst_of_timers(victim),
-            Some(Kind::Storm) if self.random.u8(..4) == 0 => self.storm(&ids),
-            Some(Kind::Storm) => self.crash(victim),
+            Some(Kind::Storm) => self.storm(&ids),
             Some(Kind::Flap) => self.flap(&ids, victim),
             Some(Kind::SlowLink) => self.slow_down(&ids, victim),
             Some(Kind::ClockJump) => self.jump_clock(victim),

@@ -95,7 +95,7 @@ Kind {
     LeaderRemoved => "leaders removed",
     /// A node came back under a new number.
     ReAdded => "nodes back under a new number",
-    ChangeDuringSnapshot => "changes while a snapshot is fetched",
+    ChangeDuringSnapshot => "changes asked for while a snapshot is fetched",
     /// Requests for a snapshot, from all sides.
     SnapshotStorm => "storms of snapshot requests",
     WrongGroup => "messages of another group",
@@ -149,6 +149,7 @@ impl Moment {
             Self::Committed | Self::ReadRoundOpen => 0.1,
             Self::VoteUnsent => 0.2,
             Self::SnapshotFetched | Self::SnapshotCut | Self::Compacted => 1.0,
+            Self::PeerReborn => 12.0,
             _ => 3.0,
         }
     }

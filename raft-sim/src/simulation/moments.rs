@@ -32,7 +32,11 @@ impl Simulation {
                 _ => {}
             }
         }
-        moments.into_iter().fold(false, |silent, moment| self.strike_at(id, moment) || silent)
+        let mut silent = false;
+        for moment in moments {
+            silent |= self.strike_at(id, moment);
+        }
+        silent
     }
 
     fn moment_of(&self, id: NodeId, event: &Event) -> Option<Moment> {

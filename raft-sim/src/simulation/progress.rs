@@ -84,7 +84,8 @@ impl Simulation {
         };
         let progress = self.run_until(deadline, |simulation| applied(simulation, 1));
         assert!(progress.is_some(), "command {goal} is not applied: {}", self.describe(&good));
-        let patience = self.cluster.now.after(timeout * 100);
+        // Who gets one entry at a time needs a while, however short the timeouts are.
+        let patience = self.cluster.now.after(timeout * 100 + Duration::from_secs(30));
         let all = self.run_until(patience, |simulation| {
             // Who is no member is told nothing.
             let members = simulation.leading_membership()?;

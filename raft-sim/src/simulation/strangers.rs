@@ -205,8 +205,13 @@ impl Simulation {
     }
 
     fn removed_sender(&mut self) {
-        let gone: Vec<NodeId> =
-            self.trouble.recorded.iter().map(|it| it.from).filter(|&id| self.is_forgotten(id)).collect();
+        let gone: Vec<NodeId> = self
+            .trouble
+            .recorded
+            .iter()
+            .map(|it| it.from)
+            .filter(|&id| self.is_forgotten(id))
+            .collect();
         if gone.is_empty() {
             return;
         }

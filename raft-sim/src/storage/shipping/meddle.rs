@@ -27,7 +27,7 @@ impl Store {
     }
 
     fn try_to_meddle(&mut self) -> Option<(Kind, String)> {
-        let (choice, leftover) = (self.random.u8(..8), self.random.u64(..1 << 20));
+        let (choice, leftover) = (self.random.u8(..9), self.random.u64(..1 << 20));
         if choice == 0 {
             return Some(self.leave_behind(leftover));
         }
@@ -41,7 +41,11 @@ impl Store {
             1 => (Kind::FileMissing, self.sim.take(&name), "is gone".to_owned()),
             2 => {
                 let other = self.other_name(&name)?;
-                (Kind::FileRenamed, self.sim.rename_at_rest(&name, &other), format!("is {other} now"))
+                (
+                    Kind::FileRenamed,
+                    self.sim.rename_at_rest(&name, &other),
+                    format!("is {other} now"),
+                )
             }
             3 => {
                 let bytes = self.random.u64(..bytes.max(1));
@@ -110,12 +114,13 @@ impl Store {
     /// A file is what it was some lives ago, or there again. Not the end of the log: without what came
     /// later nobody could tell that there was more.
     fn put_older_back(&mut self) -> Option<(Kind, String)> {
-        let place = self.below(self.copies.len())?;
+        let newer = |(name, content): &(String, Vec<u8>)| {
+            !self.is_tail(name) && self.sim.read(name).as_ref() != Some(content)
+        };
+        let places = (0..self.copies.len()).filter(|&place| newer(&self.copies[place]));
+        let places: Vec<usize> = places.collect();
+        let place = places[self.below(places.len())?];
         let (name, content) = self.copies.remove(place);
-        let same = self.sim.read(&name).as_ref() == Some(&content);
-        if same || self.is_tail(&name) || !self.ended_marked {
-            return None;
-        }
         self.suspect = true;
         let what = format!("{name} is what it was, {} bytes", content.len());
         self.sim.put(&name, content);

@@ -66,8 +66,8 @@ impl Store {
         let behind_header = name.starts_with("segment-") && self.random.u8(..4) > 0;
         let first =
             if behind_header { HEADER_BYTES.min(bytes - SECTOR_BYTES.min(bytes)) } else { 0 };
-        let choice = self.random.u8(..8);
-        if choice < 2 {
+        let choice = self.random.u8(..9);
+        if choice > 5 {
             let sectors = bytes.div_ceil(SECTOR_BYTES);
             let mut any = || self.random.u64(first / SECTOR_BYTES..sectors);
             let (sector, from_sector) = (any(), any());
