@@ -1,10 +1,10 @@
 //! The second phase of a run: what is left whole must make progress.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::{Instant, Membership, NodeId, Payload, Promotion, RoleKind};
+use raft_core::{Instant, Membership, Message, NodeId, Payload, Promotion, RoleKind, Term};
 
 use super::kinds::Kind;
 use super::network::Flapping;
@@ -136,9 +136,22 @@ impl Simulation {
         }
     }
 
-    /// What was said by those who are broken now, or by whomever, is said again.
+    /// What was said by those who are broken now, or by whomever, is said again. Only what the leader of the
+    /// present term said is not: who hears its old heartbeats for ever takes it to be alive.
     pub(super) fn say_again(&mut self) {
-        self.replay(4, |_| true);
+        let terms: BTreeMap<NodeId, Term> = self
+            .cluster
+            .members
+            .iter()
+            .filter_map(|(&id, member)| Some((id, member.node.as_ref()?.status().term)))
+            .collect();
+        self.replay(4, |it| {
+            let leads = matches!(
+                it.message,
+                Message::AppendEntries { .. } | Message::InstallSnapshot { .. }
+            );
+            !leads || terms.get(&it.to).is_some_and(|&term| it.term < term)
+        });
         let wait = self.up_to(self.timeout());
         self.later(wait, Happening::Stale);
     }
