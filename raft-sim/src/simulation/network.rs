@@ -68,21 +68,11 @@ impl Simulation {
             places.swap(0, place);
         }
         let side: BTreeSet<usize> = (0..count).filter(|_| self.random.bool()).collect();
-        let apart = |a: usize, b: usize| side.contains(&a) != side.contains(&b);
         let mut links = Vec::new();
         for (a, &from) in places.iter().enumerate() {
             for (b, &to) in places.iter().enumerate() {
-                let (near, far) = (a.abs_diff(b), count - a.abs_diff(b));
-                let cut = match shape {
-                    Kind::Halves => apart(a, b),
-                    Kind::Isolation => a == 0 || b == 0,
-                    Kind::OneWay => side.contains(&a) && !side.contains(&b),
-                    // Two sides of nearly the same size.
-                    Kind::Bridge => a > 0 && b > 0 && a % 2 != b % 2,
-                    Kind::Chain => near > 1,
-                    Kind::Majorities => near.min(far) > count.div_ceil(4),
-                    _ => self.random.u8(..4) == 0,
-                };
+                let any = self.random.u8(..4) == 0;
+                let cut = is_cut(shape, a, b, count, &side).unwrap_or(any);
                 if a != b && cut {
                     links.push((from, to));
                 }
@@ -163,4 +153,19 @@ impl Simulation {
     fn life(&self, id: NodeId) -> u64 {
         self.cluster.members.get(&id).map_or(0, |member| member.lives)
     }
+}
+
+/// Is the link from this place to that one cut, of so many? `None` if the shape does not say.
+fn is_cut(shape: Kind, a: usize, b: usize, count: usize, side: &BTreeSet<usize>) -> Option<bool> {
+    let (near, far) = (a.abs_diff(b), count - a.abs_diff(b));
+    Some(match shape {
+        Kind::Halves => side.contains(&a) != side.contains(&b),
+        Kind::Isolation => a == 0 || b == 0,
+        Kind::OneWay => side.contains(&a) && !side.contains(&b),
+        // Two sides of nearly the same size.
+        Kind::Bridge => a > 0 && b > 0 && a % 2 != b % 2,
+        Kind::Chain => near > 1,
+        Kind::Majorities => near.min(far) > count.div_ceil(4),
+        _ => return None,
+    })
 }

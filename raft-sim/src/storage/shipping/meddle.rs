@@ -36,7 +36,6 @@ impl Store {
         if tail && (self.tail_rotten || !self.ended_marked) {
             return None;
         }
-        let bytes = self.sim.read(&name)?.len() as u64;
         let (kind, changed, what) = match choice {
             1 => (Kind::FileMissing, self.sim.take(&name), "is gone".to_owned()),
             2 => {
@@ -47,15 +46,8 @@ impl Store {
                     format!("is {other} now"),
                 )
             }
-            3 => {
-                let bytes = self.random.u64(..bytes.max(1));
-                let cut = self.sim.damage(&name, &Damage::Truncate { bytes });
-                (Kind::FileTruncated, cut, format!("has {bytes} bytes now"))
-            }
-            4 => {
-                let emptied = self.sim.damage(&name, &Damage::Truncate { bytes: 0 });
-                (Kind::FileEmpty, emptied, "is empty".to_owned())
-            }
+            3 => self.shorten(&name, Kind::FileTruncated)?,
+            4 => self.shorten(&name, Kind::FileEmpty)?,
             5 => {
                 let other = self.other_name(&name)?;
                 (Kind::FileExtra, self.sim.duplicate(&name, &other), format!("is {other} as well"))
@@ -67,6 +59,13 @@ impl Store {
             self.tail_rotten |= tail;
             (kind, format!("{name} {what}"))
         })
+    }
+
+    fn shorten(&mut self, name: &str, kind: Kind) -> Option<(Kind, bool, String)> {
+        let length = self.sim.read(name)?.len() as u64;
+        let bytes = if kind == Kind::FileEmpty { 0 } else { self.random.u64(..length.max(1)) };
+        let changed = self.sim.damage(name, &Damage::Truncate { bytes });
+        Some((kind, changed, format!("has {bytes} of {length} bytes now")))
     }
 
     /// What an earlier process may have left, which is nothing to a log.
