@@ -116,7 +116,7 @@ impl Options {
             waiting_reads_max: [1, 3, 100_000][random.usize(..3)],
             faults: FAULTS.iter().copied().filter(|_| random.bool()).collect(),
             moments: Moment::ALL.iter().copied().filter(|_| random.u8(..3) > 0).collect(),
-            strike: if random.bool() { 0.1 + 0.9 * random.f64() } else { 0.0 },
+            strike: if random.u8(..3) > 0 { 0.1 + 0.9 * random.f64() } else { 0.0 },
             late: sometimes(random, 0.05),
             stranger_interval: millis(random, &[20, 100, 400, 100_000]),
             churn: sometimes(random, 1.0),

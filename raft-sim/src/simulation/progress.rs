@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::{Instant, Membership, Message, NodeId, Payload, Promotion, RoleKind, Term};
+use raft_core::{
+    Envelope, Instant, Membership, Message, NodeId, Payload, Promotion, RoleKind, Term,
+};
 
 use super::kinds::Kind;
 use super::network::Flapping;
@@ -37,8 +39,10 @@ impl Simulation {
             return;
         };
         // Nothing that is still on the agenda may bring the others back, or break the majority.
-        self.agenda.retain(|happening| {
-            !matches!(
+        self.agenda.retain(|happening| match happening {
+            // As in `say_again`.
+            Happening::Late(envelope, _) => !shows_a_leader(envelope),
+            happening => !matches!(
                 happening,
                 Happening::Restart(_)
                     | Happening::Client
@@ -52,7 +56,7 @@ impl Simulation {
                     | Happening::Pause(_)
                     | Happening::Resume(_)
                     | Happening::Change
-            )
+            ),
         });
         self.cut.clear();
         self.trouble.slow.clear();
@@ -146,11 +150,7 @@ impl Simulation {
             .filter_map(|(&id, member)| Some((id, member.node.as_ref()?.status().term)))
             .collect();
         self.replay(4, |it| {
-            let leads = matches!(
-                it.message,
-                Message::AppendEntries { .. } | Message::InstallSnapshot { .. }
-            );
-            !leads || terms.get(&it.to).is_some_and(|&term| it.term < term)
+            !shows_a_leader(it) || terms.get(&it.to).is_some_and(|&term| it.term < term)
         });
         let wait = self.up_to(self.timeout());
         self.later(wait, Happening::Stale);
@@ -259,6 +259,11 @@ impl Simulation {
             }
         }
     }
+}
+
+/// Does it show to a node of its term that there is a leader, however old it is?
+fn shows_a_leader(envelope: &Envelope) -> bool {
+    matches!(envelope.message, Message::AppendEntries { .. } | Message::InstallSnapshot { .. })
 }
 
 fn after_all() -> Payload {

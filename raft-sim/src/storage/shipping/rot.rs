@@ -73,7 +73,7 @@ impl Store {
             let (sector, from_sector) = (any(), any());
             return Damage::Misplaced { sector, from: name.to_owned(), from_sector };
         }
-        if choice == 2 {
+        if choice == 2 || choice == 4 {
             let sectors = first / SECTOR_BYTES..bytes.div_ceil(SECTOR_BYTES);
             return Damage::Stale { sector: self.random.u64(sectors) };
         }
