@@ -32,6 +32,7 @@ impl Simulation {
                 }
             }
             (_, 2) => self.hand_over(),
+            (_, 3) => self.wipe(),
             (Some(Goal::Grow), _) if settled && now.voters().len() >= GROWN => {
                 self.count(Kind::Grown);
                 self.trouble.goal = Some(Goal::Shrink);

@@ -188,10 +188,10 @@ impl Simulation {
     }
 
     /// A disk is lost, with all that is on it, or rots.
-    fn wipe(&mut self) {
-        match self.random.u8(..4) {
-            0 => {}
-            1 => return self.rot(),
+    pub(super) fn wipe(&mut self) {
+        match self.random.u8(..5) {
+            0 | 1 => {}
+            2 => return self.rot(),
             _ => return self.meddle(),
         }
         let Some(victim) = self.who_may_lose_its_disk() else { return };
