@@ -135,9 +135,4 @@ impl Spec {
         let held = server.match_index.get(&to).map_or(LogIndex(0), |(_, index)| *index);
         refuse(held >= server.commit_index, "to one that lacks what is committed")
     }
-
-    /// A node is gone for good.
-    pub fn end(&mut self, id: NodeId) {
-        self.servers.remove(&id);
-    }
 }
