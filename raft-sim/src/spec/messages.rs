@@ -2,7 +2,7 @@
 //! crash in that moment.
 
 use raft_core::{
-    AppendOutcome, BallotKind, Entry, Envelope, HardState, LogIndex, LogPosition, Message, NodeId,
+    AppendOutcome, BallotKind, Entry, Envelope, HardState, LogIndex, LogPosition, Message,
 };
 
 use super::{Explained, Spec, Unexplained, require};
