@@ -82,6 +82,12 @@ pub struct Checker {
     spec: Option<Spec>,
 }
 
+impl Default for Checker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Checker {
     pub fn new() -> Self {
         Self {

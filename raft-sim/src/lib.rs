@@ -2,8 +2,8 @@
 //! watched by a checker after every step.
 //!
 //! [`storage`] is what a member keeps; [`cluster`] moves one node at a time and knows no chance;
-//! [`checker`] holds the invariants, [`spec`] says what a node may do at all; [`simulation`] adds virtual time, faults and clients, all drawn
-//! from one seed, over the shipping log.
+//! [`checker`] holds the invariants, [`spec`] says what a node may do at all; [`simulation`] adds virtual
+//! time, faults and clients, all drawn from one seed, over the shipping log.
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "the way out of the tests is not complete")]
 

@@ -22,8 +22,8 @@ mod refine;
 use std::collections::{BTreeMap, BTreeSet};
 
 use raft_core::{
-    Entry, HardState, Incarnation, LogIndex, LogPosition, Membership, NodeId, Payload, RoleKind,
-    Term,
+    Entry, GroupId, HardState, Incarnation, LogIndex, LogPosition, Membership, NodeId, Payload,
+    RoleKind, Term,
 };
 
 use crate::storage::durable::Durable;
@@ -39,6 +39,8 @@ pub struct Spec {
     configurations: BTreeMap<LogPosition, Membership>,
     /// The entries that some leader has committed.
     committed: Log,
+    /// The Raft group that is described: messages of others say nothing to it.
+    pub group: GroupId,
     /// How many steps of nodes were explained.
     pub steps: u64,
 }

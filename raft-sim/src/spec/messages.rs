@@ -2,7 +2,7 @@
 //! crash in that moment.
 
 use raft_core::{
-    AppendOutcome, BallotKind, Entry, Envelope, HardState, LogIndex, LogPosition, Message, NodeId,
+    AppendOutcome, BallotKind, Entry, Envelope, HardState, LogIndex, LogPosition, Message,
 };
 
 use super::{Explained, Spec, Unexplained, require};
@@ -134,10 +134,5 @@ impl Spec {
         refuse(server.may_have_a_vote(to), "to one without a vote")?;
         let held = server.match_index.get(&to).map_or(LogIndex(0), |(_, index)| *index);
         refuse(held >= server.commit_index, "to one that lacks what is committed")
-    }
-
-    /// A node is gone for good.
-    pub fn end(&mut self, id: NodeId) {
-        self.servers.remove(&id);
     }
 }

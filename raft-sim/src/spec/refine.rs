@@ -7,6 +7,7 @@
 
 use raft_core::{
     AppendOutcome, Envelope, Input, LogIndex, LogPosition, Message, Node, NodeId, RoleKind, Status,
+    Term,
 };
 
 use super::{Explained, Spec, Unexplained, require};
@@ -73,6 +74,11 @@ impl Spec {
         }
     }
 
+    /// A node is gone for good.
+    pub fn end(&mut self, id: NodeId) {
+        self.servers.remove(&id);
+    }
+
     /// A node has moved, for this reason.
     ///
     /// # Panics
@@ -91,7 +97,10 @@ impl Spec {
 
     fn explain(&mut self, id: NodeId, cause: &Cause, view: View<'_>) -> Explained {
         let after = view.status;
-        if let Cause::Receive(envelope) = cause {
+        if let Cause::Receive(envelope) = cause
+            && envelope.to == id
+            && envelope.group == self.group
+        {
             if envelope.term > self.server(id).current_term && after.term >= envelope.term {
                 self.update_term(id, envelope.term);
             }
@@ -100,7 +109,8 @@ impl Spec {
             }
         }
         if after.term > self.server(id).current_term {
-            self.timeout(id, has_consent(cause))?;
+            let consent = has_consent(cause, self.server(id).current_term);
+            self.timeout(id, consent)?;
         }
         require(
             after.term == self.server(id).current_term,
@@ -296,10 +306,10 @@ impl Spec {
     }
 }
 
-/// Was this node told to campaign at once?
-fn has_consent(cause: &Cause) -> bool {
+/// Was this node told to campaign at once, by the leader of this term?
+fn has_consent(cause: &Cause, term: Term) -> bool {
     let Cause::Receive(envelope) = cause else { return false };
-    matches!(envelope.message, Message::TimeoutNow)
+    envelope.term == term && matches!(envelope.message, Message::TimeoutNow)
 }
 
 /// The position of the entry at `index` of a node's log, or of what it stands on; if it is there.
