@@ -3,11 +3,12 @@
 //!
 //! [`storage`] is what a member keeps; [`cluster`] moves one node at a time and knows no chance;
 //! [`checker`] holds the invariants; [`simulation`] adds virtual time, faults and clients, all drawn
-//! from one seed, over the shipping log.
+//! from one seed, over the shipping log. [`linearizability`] judges what clients were told.
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "the way out of the tests is not complete")]
 
 pub mod checker;
 pub mod cluster;
+pub mod linearizability;
 pub mod simulation;
 pub mod storage;
