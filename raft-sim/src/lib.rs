@@ -3,7 +3,8 @@
 //!
 //! [`storage`] is what a member keeps; [`cluster`] moves one node at a time and knows no chance;
 //! [`checker`] holds the invariants, [`spec`] says what a node may do at all; [`simulation`] adds virtual
-//! time, faults and clients, all drawn from one seed, over the shipping log.
+//! time, faults and clients, all drawn from one seed, over the shipping log. [`linearizability`] judges what
+//! clients were told. [`campaign`] runs many seeds, and [`shrink`] makes one that fails small.
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "the way out of the tests is not complete")]
 
@@ -11,6 +12,7 @@ pub mod campaign;
 pub mod checker;
 pub mod cluster;
 mod digest;
+pub mod linearizability;
 pub mod shrink;
 pub mod simulation;
 pub mod spec;
