@@ -115,7 +115,11 @@ impl Options {
             uneven_timeouts: lease_clock_drift_ppm.is_none() && random.u8(..4) == 0,
             waiting_reads_max: [1, 3, 100_000][random.usize(..3)],
             faults: FAULTS.iter().copied().filter(|_| random.bool()).collect(),
-            moments: Moment::ALL.iter().copied().filter(|_| random.u8(..3) > 0).collect(),
+            moments: Moment::ALL
+                .iter()
+                .copied()
+                .filter(|&it| random.u8(..3) > 0 || it == Moment::PeerReborn)
+                .collect(),
             strike: if random.u8(..3) > 0 { 0.1 + 0.9 * random.f64() } else { 0.0 },
             late: sometimes(random, 0.05),
             stranger_interval: millis(random, &[20, 100, 400, 100_000]),
