@@ -80,8 +80,10 @@ impl Stage {
         if cluster.now != Instant::default() {
             return Err("a clock goes wrong from the start, before time passes".into());
         }
-        let member = cluster.members.get_mut(&id).ok_or("there is no such node")?;
-        member.drift_ppm = ppm;
+        if !cluster.members.contains_key(&id) {
+            return Err("there is no such node".into());
+        }
+        cluster.set_drift(id, ppm);
         Ok(())
     }
 
@@ -267,7 +269,7 @@ impl Stage {
 
 /// When the timer of a node runs out. By a clock that is right that is known to the nanosecond.
 fn deadline(cluster: &Cluster, id: NodeId) -> Instant {
-    let is_right = cluster.members[&id].drift_ppm == 0;
+    let is_right = cluster.members[&id].drift_ppm() == 0;
     if is_right { cluster.node(id).deadline() } else { cluster.deadline(id) }
 }
 
