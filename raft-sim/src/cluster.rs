@@ -291,14 +291,15 @@ impl<D: Storage> Cluster<D> {
         id: NodeId,
         commands: Vec<Bytes>,
     ) -> Result<Proposed, ProposeRefused> {
-        let (now, timestamp) = (self.clock(id), self.timestamp());
+        let (now, timestamp) = (self.clock(id), self.timestamp(id));
         let taken = self.node_mut(id).propose(now, timestamp, commands);
         self.checker.on_step(&self.members, id, &Cause::Propose);
         taken
     }
 
-    fn timestamp(&self) -> Timestamp {
-        Timestamp(self.now.as_nanos() / 1_000_000)
+    /// What its wall clock shows: not what those of others do, so that time goes back with a new leader.
+    fn timestamp(&self, id: NodeId) -> Timestamp {
+        Timestamp(self.clock(id).as_nanos() / 1_000_000)
     }
 
     /// Asks a node for a membership change, without polling.
@@ -308,7 +309,7 @@ impl<D: Storage> Cluster<D> {
         target: &Membership,
         expected: Option<LogIndex>,
     ) -> Result<LogPosition, ChangeRefusal> {
-        let (now, timestamp) = (self.clock(id), self.timestamp());
+        let (now, timestamp) = (self.clock(id), self.timestamp(id));
         let taken = self.node_mut(id).change_membership(now, timestamp, target, expected);
         self.checker.on_step(&self.members, id, &Cause::Operator);
         taken

@@ -30,11 +30,11 @@ impl Machine {
         self.states = self.states.split_off(&index);
     }
 
-    /// The bytes of a snapshot; their length varies.
+    /// The bytes of a snapshot; their length varies with the index, and with nothing else.
     pub fn snapshot_at(&self, index: LogIndex) -> Option<Bytes> {
         let state = self.state_at(index)?;
         let padding = "-".repeat(usize::try_from(index.0 % 97).expect("less than 97"));
-        Some(Bytes::from(format!("{} {state} {padding}", index.0)))
+        Some(Bytes::from(format!("{} {state:020} {padding}", index.0)))
     }
 
     pub fn restore(&mut self, bytes: &[u8]) {
