@@ -9,6 +9,7 @@
 //!   one, `EVENTS=…` with so many events each, `STOP_AT_FIRST=1` until something fails.
 
 use raft_sim::campaign::{Campaign, Failure};
+use raft_sim::registers::Registers;
 use raft_sim::shrink::shrink;
 use raft_sim::simulation::{Kind, Listener, Moment, Plan, Report, Simulation, Watch};
 
@@ -25,7 +26,7 @@ fn number_from(variable: &str) -> Option<u64> {
 }
 
 fn run(plan: &Plan, watch: Watch) -> Report {
-    Simulation::new(plan, watch).run()
+    Simulation::new(plan, Registers, watch).run()
 }
 
 #[test]
