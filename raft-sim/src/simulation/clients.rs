@@ -38,7 +38,7 @@ impl ClientOptions {
         let millis = |of: u64| Duration::from_millis(of);
         Self {
             count: random.u64(1..=8),
-            flood: random.u8(..16) == 0,
+            flood: random.u8(..8) == 0,
             patience: millis([50, 150, 400, 1_000][random.usize(..4)]),
             tries: random.u32(1..=6),
             apply_max: millis([1, 3, 3, 100][random.usize(..4)]),
@@ -114,11 +114,16 @@ impl<W: Workload> Simulation<W> {
         self.later(wait, Happening::Traffic(Traffic::Tick(client)));
     }
 
-    /// A client has time: it begins something, or loses patience with what it waits for.
-    pub(super) fn tick(&mut self, client: u64) {
-        if client != self.prober() {
-            self.next_tick(client);
+    /// A client that was served goes on soon. In between it has time now and then anyway.
+    fn step_soon(&mut self, client: u64) {
+        let wait = self.up_to(self.options.client_interval);
+        if self.chaos {
+            self.later(wait, Happening::Traffic(Traffic::Step(client)));
         }
+    }
+
+    /// A client has time: it begins something, or loses patience with what it waits for.
+    pub(super) fn step(&mut self, client: u64) {
         let (now, prober) = (self.cluster.now, self.prober());
         let me = &mut self.clients[at(client)];
         me.ticks += 1;
@@ -254,6 +259,7 @@ impl<W: Workload> Simulation<W> {
                 let end = End::Answered { at: at_event, position, response };
                 self.history.end(operation, end);
                 self.count_answer(operation);
+                self.step_soon(client);
             }
             Answer::Refused(why) => {
                 under_way.refused = true;

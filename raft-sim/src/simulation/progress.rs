@@ -87,7 +87,7 @@ impl<W: Workload> Simulation<W> {
         let prober = self.prober();
         if self.next_probe <= self.cluster.now {
             self.next_probe = self.cluster.now.after(Duration::from_millis(50));
-            self.later(Duration::from_millis(50), Happening::Traffic(Traffic::Tick(prober)));
+            self.later(Duration::from_millis(50), Happening::Traffic(Traffic::Step(prober)));
         }
         let told = self.clients[at(prober)].seen();
         (told > LogIndex(0)).then_some(told)

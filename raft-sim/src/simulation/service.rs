@@ -99,7 +99,11 @@ impl<W: Workload> Simulation<W> {
             return held.push(Happening::Traffic(traffic)); // It does all that when it goes on.
         }
         match traffic {
-            Traffic::Tick(client) => self.tick(client),
+            Traffic::Tick(client) => {
+                self.next_tick(client);
+                self.step(client);
+            }
+            Traffic::Step(client) => self.step(client),
             Traffic::Request(to, asked) => self.take(to, asked),
             Traffic::Forward(from, to, asked) => {
                 if self.is_cut(from, to) || !self.cluster.is_up(to) {

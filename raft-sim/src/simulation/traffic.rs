@@ -61,8 +61,10 @@ pub(super) enum Refusal {
 /// What is on its way between clients and nodes.
 #[derive(Clone, Debug)]
 pub(super) enum Traffic {
-    /// A client has time.
+    /// A client has time, again and again.
     Tick(u64),
+    /// A client has time, this once.
+    Step(u64),
     /// To a node.
     Request(NodeId, Asked),
     /// From one node to another that it takes for the leader.
@@ -123,7 +125,7 @@ impl fmt::Display for Answer {
 impl fmt::Display for Traffic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tick(client) => write!(f, "c{client}"),
+            Self::Tick(client) | Self::Step(client) => write!(f, "c{client}"),
             Self::Request(to, asked) => write!(f, "{asked} → {to}"),
             Self::Forward(from, to, asked) => write!(f, "{asked} {from} → {to}"),
             Self::Serve(id, _) => write!(f, "{id} serves"),
