@@ -103,6 +103,8 @@ pub struct Simulation<W: Workload> {
     clients: Vec<Client>,
     /// Clients may begin something new.
     begin_operations: bool,
+    /// Those that are whole in the second phase.
+    good: BTreeSet<NodeId>,
     /// When progress is asked for again.
     next_probe: Instant,
     /// Who waits for what at which node.
@@ -190,6 +192,7 @@ impl<W: Workload> Simulation<W> {
             workload,
             clients: Vec::new(),
             begin_operations: true,
+            good: BTreeSet::new(),
             next_probe: Instant::default(),
             services: BTreeMap::new(),
             history: History::default(),

@@ -189,14 +189,17 @@ impl<W: Workload> Simulation<W> {
 
     /// Sends what is under way to a node.
     fn ask(&mut self, client: u64) {
-        let ids = self.cluster.ids();
+        let mut ids = self.cluster.ids();
+        let mut patience = self.options.clients.patience;
+        if client == self.prober() {
+            ids.retain(|id| self.good.contains(id));
+            patience = self.timeout().max(Duration::from_millis(100));
+        }
         let anyone = self.random.usize(..ids.len().max(1));
         let Some(&anyone) = ids.get(anyone) else { return };
         // A balancer knows who leads, more often than not.
         let knows = self.random.u8(..3) > 0;
-        let to = self.leader().filter(|_| knows).unwrap_or(anyone);
-        let patience = self.options.clients.patience;
-        let patience = if client == self.prober() { self.timeout() } else { patience };
+        let to = self.leader().filter(|to| knows && ids.contains(to)).unwrap_or(anyone);
         let now = self.cluster.now;
         let me = &mut self.clients[at(client)];
         let under_way = me.under_way.as_mut().expect("there is something to ask");

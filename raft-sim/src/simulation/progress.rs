@@ -66,6 +66,7 @@ impl<W: Workload> Simulation<W> {
         self.break_for_ever(&good);
         let timeout = self.slowest_timeout(&good);
         let deadline = self.cluster.now.after(timeout * 2 * 10);
+        self.good.clone_from(&good);
         for client in 0..self.prober() {
             self.next_tick(client);
         }
@@ -86,8 +87,9 @@ impl<W: Workload> Simulation<W> {
     fn progress(&mut self) -> Option<LogIndex> {
         let prober = self.prober();
         if self.next_probe <= self.cluster.now {
-            self.next_probe = self.cluster.now.after(Duration::from_millis(50));
-            self.later(Duration::from_millis(50), Happening::Traffic(Traffic::Step(prober)));
+            let soon = Duration::from_millis(50).min(self.timeout() / 4);
+            self.next_probe = self.cluster.now.after(soon);
+            self.later(soon, Happening::Traffic(Traffic::Step(prober)));
         }
         let told = self.clients[at(prober)].seen();
         (told > LogIndex(0)).then_some(told)
