@@ -15,8 +15,6 @@ pub struct Replica<M> {
     /// The last entry that it reflects.
     applied: LogPosition,
     queue: VecDeque<Todo>,
-    /// What the entries in the queue count for.
-    queued_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -37,8 +35,7 @@ pub struct Applied {
 
 impl<M: StateMachine> Replica<M> {
     pub(crate) const fn new(machine: M) -> Self {
-        let queue = VecDeque::new();
-        Self { machine, applied: LogPosition::ZERO, queue, queued_bytes: 0 }
+        Self { machine, applied: LogPosition::ZERO, queue: VecDeque::new() }
     }
 
     /// The machine, as of [`Replica::applied`].
@@ -51,18 +48,18 @@ impl<M: StateMachine> Replica<M> {
         self.applied
     }
 
-    /// What the entries that wait count for.
-    pub const fn queued_bytes(&self) -> u64 {
-        self.queued_bytes
-    }
-
-    /// How many entries wait.
-    pub fn queued(&self) -> usize {
-        self.queue.len()
+    /// How many entries wait, and how many bytes they count for. What is in front of a snapshot that waits,
+    /// too, does not count: a node does not know of it any more.
+    pub fn queued(&self) -> (usize, u64) {
+        let size = |todo: &Todo| match todo {
+            Todo::Apply(entry) => Some(entry.size_bytes()),
+            Todo::Restore(..) => None,
+        };
+        let sizes = self.queue.iter().rev().map_while(size);
+        sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size))
     }
 
     pub(crate) fn push(&mut self, entry: Entry) {
-        self.queued_bytes += entry.size_bytes();
         self.queue.push_back(Todo::Apply(entry));
     }
 
@@ -95,7 +92,6 @@ impl<M: StateMachine> Replica<M> {
                     reference.check_state(id, position.index, &self.machine);
                 }
                 Todo::Apply(entry) => {
-                    self.queued_bytes -= entry.size_bytes();
                     self.applied = entry.position();
                     let response = apply_entry(&mut self.machine, &entry);
                     reference.check_response(id, entry.index, response.as_ref());

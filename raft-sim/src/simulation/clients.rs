@@ -10,7 +10,7 @@ use crate::history::{End, Freshness, Request};
 use crate::machine::{Operation, Workload};
 
 /// No client goes on with one operation for longer than this.
-const OPERATION_MAX: Duration = Duration::from_secs(6);
+pub(super) const OPERATION_MAX: Duration = Duration::from_secs(6);
 
 /// What a node passes on to the leader is no use after this time.
 pub(super) const FORWARD_MAX: Duration = Duration::from_secs(2);
@@ -109,8 +109,12 @@ impl<W: Workload> Simulation<W> {
         let ClientOptions { count, .. } = self.options.clients;
         let times = |count| u32::try_from(count).expect("a few");
         let often = self.options.client_interval * times(count);
-        let calm = Duration::from_millis(50) * times(self.prober());
-        let wait = self.up_to(if self.chaos { often * 2 } else { calm });
+        let wait = match (self.chaos, self.begin_operations) {
+            (true, _) => often * 2,
+            (false, true) => Duration::from_millis(50) * times(self.prober()),
+            (false, false) => Duration::from_millis(200),
+        };
+        let wait = self.up_to(wait);
         self.later(wait, Happening::Traffic(Traffic::Tick(client)));
     }
 

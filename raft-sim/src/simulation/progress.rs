@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use raft_core::{Instant, LogIndex, Membership, NodeId, Promotion, RoleKind};
 
-use super::clients::{Client, at};
+use super::clients::{Client, OPERATION_MAX, at};
 use super::kinds::Kind;
 use super::network::Flapping;
 use super::traffic::Traffic;
@@ -99,7 +99,10 @@ impl<W: Workload> Simulation<W> {
     /// that is a member may keep anyone waiting.
     fn demand_answers(&mut self, good: &BTreeSet<NodeId>) {
         self.begin_operations = false;
-        let patience = self.cluster.now.after(self.timeout() * 100);
+        for client in 0..=self.prober() {
+            self.later(Duration::ZERO, Happening::Traffic(Traffic::Tick(client)));
+        }
+        let patience = self.cluster.now.after(OPERATION_MAX + self.timeout() * 100);
         let answered = self.run_until(patience, |simulation| {
             let members = simulation.leading_membership()?;
             let good: Vec<NodeId> =

@@ -287,8 +287,7 @@ impl<W: Workload> Simulation<W> {
         for (caller, answer) in answers {
             self.answer(id, caller, answer);
         }
-        let (bytes, count) =
-            (self.cluster.replica(id).queued_bytes(), self.cluster.replica(id).queued());
+        let (count, bytes) = self.cluster.replica(id).queued();
         let within = bytes <= self.options.unapplied_bytes_max || count == 1;
         assert!(within, "{count} entries, {bytes} bytes, wait for the machine of {id}");
     }
