@@ -8,8 +8,13 @@
 //! - `SEEDS=100000 cargo test --release --test simulation` runs a longer campaign, `FIRST_SEED=…` another
 //!   one, `EVENTS=…` with so many events each, `STOP_AT_FIRST=1` until something fails.
 
+#![allow(unreachable_pub, reason = "a module of a test is nobody's library")]
+
+#[path = "harness/leaderboard/mod.rs"]
+mod leaderboard;
+
+use leaderboard::Voters;
 use raft_sim::campaign::{Campaign, Failure};
-use raft_sim::registers::Registers;
 use raft_sim::shrink::shrink;
 use raft_sim::simulation::{Kind, Listener, Moment, Plan, Report, Simulation, Watch};
 
@@ -26,7 +31,7 @@ fn number_from(variable: &str) -> Option<u64> {
 }
 
 fn run(plan: &Plan, watch: Watch) -> Report {
-    Simulation::new(plan, Registers, watch).run()
+    Simulation::new(plan, Voters::of_seed(plan.seed), watch).run()
 }
 
 #[test]

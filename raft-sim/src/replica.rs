@@ -71,7 +71,8 @@ impl<M: StateMachine> Replica<M> {
     /// At once: the state that a life begins with.
     pub(crate) fn restore(&mut self, id: NodeId, position: LogPosition, snapshot: &[u8]) {
         let restored = self.machine.restore(snapshot);
-        restored.unwrap_or_else(|why| panic!("{id} cannot restore a snapshot as of {position}: {why}"));
+        restored
+            .unwrap_or_else(|why| panic!("{id} cannot restore a snapshot as of {position}: {why}"));
         self.applied = position;
     }
 

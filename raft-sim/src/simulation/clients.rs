@@ -167,7 +167,7 @@ impl<W: Workload> Simulation<W> {
         };
         self.report.operations += 1;
         let called = self.report.events;
-        let operation = self.history.begin((client, number), request, called, seen);
+        let operation = self.history.begin((client, number), request, called);
         let began = self.cluster.now;
         self.clients[at(client)].under_way = Some(UnderWay {
             operation,

@@ -8,8 +8,8 @@ use raft_core::{Entry, LogIndex, LogPosition, Membership, NodeId, Payload};
 
 use super::kinds::{Kind, Moment};
 use super::{Happening, Simulation};
-use crate::machine::Workload;
 use crate::cluster::n;
+use crate::machine::Workload;
 use crate::storage::Storage;
 use crate::storage::shipping::Store;
 

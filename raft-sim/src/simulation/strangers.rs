@@ -15,8 +15,8 @@ use raft_core::{
 
 use super::kinds::Kind;
 use super::{Happening, Simulation};
-use crate::machine::Workload;
 use crate::cluster::n;
+use crate::machine::Workload;
 use crate::storage::Storage;
 
 /// So many messages are remembered, to be said again.
@@ -206,8 +206,13 @@ impl<W: Workload> Simulation<W> {
     }
 
     fn removed_sender(&mut self) {
-        let gone: Vec<NodeId> =
-            self.trouble.recorded.iter().map(|it| it.from).filter(|&id| self.is_forgotten(id)).collect();
+        let gone: Vec<NodeId> = self
+            .trouble
+            .recorded
+            .iter()
+            .map(|it| it.from)
+            .filter(|&id| self.is_forgotten(id))
+            .collect();
         if gone.is_empty() {
             return;
         }

@@ -34,10 +34,7 @@ pub(super) struct Asked {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Answer {
     /// It is done.
-    Done {
-        position: LogPosition,
-        response: Bytes,
-    },
+    Done { position: LogPosition, response: Bytes },
     /// It is in no log, and will be in none; the client may ask elsewhere.
     Refused(Refusal),
     /// It may be done or not.

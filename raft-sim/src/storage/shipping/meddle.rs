@@ -41,7 +41,11 @@ impl Store {
             1 => (Kind::FileMissing, self.sim.take(&name), "is gone".to_owned()),
             2 => {
                 let other = self.other_name(&name)?;
-                (Kind::FileRenamed, self.sim.rename_at_rest(&name, &other), format!("is {other} now"))
+                (
+                    Kind::FileRenamed,
+                    self.sim.rename_at_rest(&name, &other),
+                    format!("is {other} now"),
+                )
             }
             3 => {
                 let bytes = self.random.u64(..bytes.max(1));
