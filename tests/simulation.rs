@@ -9,6 +9,12 @@
 //!   one, `EVENTS=…` with so many events each, `STOP_AT_FIRST=1` until something fails, `SHRINK=0` without
 //!   making it small.
 
+#![allow(unreachable_pub, reason = "a module of a test is nobody's library")]
+
+#[path = "harness/leaderboard/mod.rs"]
+mod leaderboard;
+
+use leaderboard::Voters;
 use raft_sim::campaign::{Campaign, Failure};
 use raft_sim::shrink::shrink;
 use raft_sim::simulation::{Kind, Listener, Moment, Plan, Report, Simulation, Watch};
@@ -26,7 +32,7 @@ fn number_from(variable: &str) -> Option<u64> {
 }
 
 fn run(plan: &Plan, watch: Watch) -> Report {
-    Simulation::new(plan, watch).run()
+    Simulation::new(plan, Voters::of_seed(plan.seed), watch).run()
 }
 
 #[test]

@@ -13,6 +13,8 @@
 //! - `screen`: progress, and what is printed at the end;
 //! - `record`: results that accumulate in a file.
 
+#[path = "../../tests/harness/leaderboard/mod.rs"]
+mod leaderboard;
 mod record;
 mod run;
 mod screen;

@@ -4,6 +4,7 @@ use raft_sim::campaign::quietly;
 use raft_sim::shrink::shrink;
 use raft_sim::simulation::{Listener, Plan, Report, Simulation, Watch};
 
+use crate::leaderboard::Voters;
 use crate::screen;
 
 /// So many other runs may be tried to make a failing one smaller.
@@ -11,7 +12,7 @@ const SHRINK_RUNS_MAX: usize = 1_000;
 
 /// A run; it panics where something breaks.
 pub(crate) fn run(plan: &Plan, watch: Watch) -> Report {
-    Simulation::new(plan, watch).run()
+    Simulation::new(plan, Voters::of_seed(plan.seed), watch).run()
 }
 
 /// Runs one seed, with or without its story. Did it survive?

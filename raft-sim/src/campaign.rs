@@ -80,7 +80,7 @@ impl Campaign {
         Self { first_seed, seeds, events, threads, stop_at_first: false }
     }
 
-    /// Runs them. `run` is one run, most often `|plan, watch| Simulation::new(plan, watch).run()`; it fails
+    /// Runs them. `run` is one run, most often `|plan, watch| Simulation::new(plan, workload, watch).run()`; it fails
     /// by a panic. `progress` is told after each of them.
     pub fn run(
         &self,

@@ -15,7 +15,7 @@
 //! | Election Safety: one leader per term | `nodes.rs: check_leader` | `become_leader` |
 //! | Log Matching | `nodes.rs: check_log` | `append_entries`, `compare` |
 //! | Leader Completeness | `nodes.rs: check_leader` | `become_leader`, `advance_commit_index` |
-//! | State Machine Safety | `check_handed_out`, `check_state`, `nodes.rs: check_commit` | `advance_commit_index` |
+//! | State Machine Safety | `check_handed_out`, `nodes.rs: check_commit`, `../reference.rs` | `advance_commit_index` |
 //! | committed by a majority, in both halves of a joint phase, on disk | `nodes.rs: check_commit` | `advance_commit_index` |
 //! | what is committed is never replaced | `nodes.rs: check_log`, `check_commit` | `append_entries`, `install_snapshot` |
 //! | commit ≤ last, applied ≤ handed out ≤ commit | `nodes.rs: check_indexes`, `check_handed_out` | `compare` |
@@ -29,7 +29,7 @@
 //! | Leader Append-Only | `nodes.rs: check_leader` | `explain_appended` |
 //! | of two configurations in a row no two majorities miss each other | `nodes.rs: check_leader` | `client_request` |
 //! | what was durable is there after a restart | `storage::shipping` (`found.rs`) | `restart` |
-//! | a snapshot is of what is committed, and makes the same state | `check_restored` | `install_snapshot`, `send` |
+//! | a snapshot is of what is committed, and makes the same state | `check_restored`, `../reference.rs` | `install_snapshot`, `send` |
 //! | reads are not stale; fates are true | `check_reads`, `check_fates` | `send` |
 
 mod nodes;
@@ -45,7 +45,6 @@ use super::cluster::{Effects, Member};
 use super::spec::{Cause, Spec, View};
 use super::storage::Storage;
 use super::storage::durable::Durable;
-use super::storage::machine::Machine;
 use nodes::Seen;
 
 /// What must stay true for ever, and what it was last time.
@@ -56,8 +55,6 @@ pub struct Checker {
     votes: BTreeMap<(NodeId, Term), NodeId>,
     /// What was committed, by index from 1.
     pub committed: Vec<Entry>,
-    /// What a state machine is after each of them.
-    states: Vec<u64>,
     /// In which term each of them was: by the leader of that term, whatever term it is of itself.
     committed_in: Vec<Term>,
     /// Log Matching: what the entry at each position says, and the term of the one before it.
@@ -94,7 +91,6 @@ impl Checker {
             leaders: BTreeMap::new(),
             votes: BTreeMap::new(),
             committed: Vec::new(),
-            states: Vec::new(),
             committed_in: Vec::new(),
             entries: BTreeMap::new(),
             last_seen: BTreeMap::new(),
@@ -131,9 +127,6 @@ impl Checker {
         let member = &members[&id];
         let node = member.node.as_ref().expect("it was started just now");
         let status = node.status();
-        if status.applied > LogIndex(0) {
-            self.check_state(id, status.applied, &member.machine);
-        }
         if let Some(spec) = &mut self.spec {
             spec.start(id, found);
         }
@@ -190,9 +183,9 @@ impl Checker {
             }
         }
         if let Some(snapshot) = &effects.restore {
-            self.check_restored(id, snapshot, &member.machine);
+            self.check_restored(id, snapshot);
         }
-        self.check_handed_out(id, &effects.committed, &member.machine);
+        self.check_handed_out(id, &effects.committed);
         self.check_reads(id, member.lives, &effects.reads);
         self.check_fates(id, effects);
     }
@@ -236,8 +229,8 @@ impl Checker {
         self.changes_committed += done as u64;
     }
 
-    /// What a snapshot makes of the state machine is what its commands would have.
-    fn check_restored(&mut self, id: NodeId, snapshot: &Snapshot, machine: &Machine) {
+    /// A snapshot is one of what was committed, and takes the state machine forward.
+    fn check_restored(&mut self, id: NodeId, snapshot: &Snapshot) {
         let index = snapshot.index();
         let chosen = self.position_committed(index);
         assert_eq!(chosen, Some(snapshot.base.position), "a snapshot of something else: {id}");
@@ -246,15 +239,6 @@ impl Checker {
         seen.handed_out = index;
         seen.installed = true;
         self.snapshots_installed += 1;
-        self.check_state(id, index, machine);
-    }
-
-    fn check_state(&self, id: NodeId, index: LogIndex, machine: &Machine) {
-        let state = machine.state_at(index);
-        // What has been replaced within the same poll cannot be looked at any more.
-        let Some(state) = state else { return };
-        let slot = usize::try_from(index.0 - 1).expect("a small log");
-        assert_eq!(Some(&state), self.states.get(slot), "State Machine Safety: {id} at {index}");
     }
 
     fn position_committed(&self, index: LogIndex) -> Option<LogPosition> {
@@ -275,7 +259,7 @@ impl Checker {
     }
 
     /// Entries reach a state machine in order, each once per life, and the same everywhere.
-    fn check_handed_out(&mut self, id: NodeId, entries: &[Entry], machine: &Machine) {
+    fn check_handed_out(&mut self, id: NodeId, entries: &[Entry]) {
         let seen = self.last_seen.get_mut(&id).expect("checked just before");
         for entry in entries {
             assert_eq!(entry.index, seen.handed_out.next(), "{id}: handed out of order");
@@ -283,9 +267,6 @@ impl Checker {
             let slot = usize::try_from(entry.index.0 - 1).expect("a small log");
             assert_eq!(self.committed.get(slot), Some(entry), "State Machine Safety: {id}");
             self.visible = self.visible.max(entry.index);
-        }
-        if let Some(last) = entries.last() {
-            self.check_state(id, last.index, machine);
         }
     }
 }

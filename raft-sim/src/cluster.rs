@@ -13,10 +13,13 @@ use raft_core::{
 use raft_wal::{OpenError, Repair, WalError};
 
 use super::checker::Checker;
+use super::digest_machine::DigestMachine;
+use super::machine::StateMachine;
+use super::reference::Reference;
+use super::replica::{Applied, Replica};
 use super::spec::Cause;
 use super::storage::Storage;
 use super::storage::durable::Durable;
-use super::storage::machine::Machine;
 use super::storage::memory::Disk;
 
 /// The node with this number.
@@ -24,11 +27,10 @@ pub fn n(id: u64) -> NodeId {
     NodeId::new(id).expect("node numbers in tests start at 1")
 }
 
-/// One member: its node while it runs, its disk always.
+/// One member: its node while it runs, its disk always. Its state machine is in [`Cluster::replicas`].
 pub struct Member<D> {
     pub node: Option<Node>,
     pub disk: D,
-    pub machine: Machine,
     /// Chunks to be read for peers.
     pub orders: VecDeque<ChunkOrder>,
     /// What to do with a snapshot that is on its way here.
@@ -47,7 +49,6 @@ impl<D> Member<D> {
         Self {
             node: None,
             disk,
-            machine: Machine::default(),
             orders: VecDeque::new(),
             incoming: VecDeque::new(),
             repair: Repair::None,
@@ -119,9 +120,12 @@ pub struct Effects {
 }
 
 /// The members, and what watches them.
-pub struct Cluster<D = Disk> {
+pub struct Cluster<D = Disk, M = DigestMachine> {
     pub now: Instant,
     pub members: BTreeMap<NodeId, Member<D>>,
+    /// The state machines of the members that run.
+    pub replicas: BTreeMap<NodeId, Replica<M>>,
+    pub reference: Reference<M>,
     pub checker: Checker,
     /// The members that the cluster started with.
     pub membership: Membership,
@@ -129,26 +133,31 @@ pub struct Cluster<D = Disk> {
     pub failed: Vec<(NodeId, WalError)>,
     config: Box<dyn Fn(NodeId, u64) -> Config>,
     empty_disk: Box<dyn Fn(NodeId, Membership) -> D>,
+    new_machine: Box<dyn Fn() -> M>,
 }
 
-impl<D: Storage> Cluster<D> {
+impl<D: Storage, M: StateMachine> Cluster<D, M> {
     /// `size` voters that have never run. `config` is asked for the configuration of each life of a
     /// node: its id, and the number of the life from 1; `empty_disk` for the disk of a new node, which
-    /// was told of these members.
+    /// was told of these members; `new_machine` for the state machine of a new life.
     pub fn new(
         size: u64,
         config: impl Fn(NodeId, u64) -> Config + 'static,
         empty_disk: impl Fn(NodeId, Membership) -> D + 'static,
+        new_machine: impl Fn() -> M + 'static,
     ) -> Self {
         let membership = Membership::new((1..=size).map(n)).expect("at least one voter");
         let mut cluster = Self {
             now: Instant::default(),
             members: BTreeMap::new(),
+            replicas: BTreeMap::new(),
+            reference: Reference::new(new_machine()),
             checker: Checker::new(),
             membership,
             failed: Vec::new(),
             config: Box::new(config),
             empty_disk: Box::new(empty_disk),
+            new_machine: Box::new(new_machine),
         };
         for id in (1..=size).map(n) {
             cluster.add(id);
@@ -206,14 +215,17 @@ impl<D: Storage> Cluster<D> {
         member.lives += 1;
         let config = (self.config)(id, member.lives);
         let restored = member.disk.start()?;
-        member.machine = Machine::default();
+        let mut replica = Replica::new((self.new_machine)());
         if let Some(snapshot) = &restored.snapshot {
-            member.machine.restore(&member.disk.content(snapshot)?);
+            replica.restore(id, snapshot.base.position, &member.disk.content(snapshot)?);
         }
         let (now, found) = (member.pace.at(self.now), Durable::of(&restored));
         let node = Node::new(config, restored, now).expect("a disk of ours restores");
         member.node = Some(node);
         self.checker.on_restart(&self.members, id, &found);
+        self.reference.follow(&self.checker.committed);
+        self.reference.check_state(id, replica.applied().index, replica.machine());
+        self.replicas.insert(id, replica);
         Ok(())
     }
 
@@ -221,6 +233,7 @@ impl<D: Storage> Cluster<D> {
     pub fn stop(&mut self, id: NodeId) {
         let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
         member.node = None;
+        self.replicas.remove(&id);
         member.disk.stop();
         member.orders.clear();
         member.incoming.clear();
@@ -271,18 +284,28 @@ impl<D: Storage> Cluster<D> {
     /// Feeds one input, without polling.
     pub fn step(&mut self, id: NodeId, input: Input) {
         let now = self.clock(id);
-        let applied = match input {
-            Input::Applied(index) => Some(index),
-            _ => None,
-        };
         let cause = Cause::of(&input);
         self.node_mut(id).step(now, input);
         self.node(id).check_invariants();
         self.checker.on_step(&self.members, id, &cause);
-        if let Some(index) = applied {
-            let member = self.members.get_mut(&id).expect("it was stepped just now");
-            member.machine.forget_before(index);
+    }
+
+    /// The state machine of a node applies what waits for it up to an index, and the node is told, without
+    /// polling: the commands among that, with the responses.
+    pub fn apply(&mut self, id: NodeId, index: LogIndex) -> Vec<Applied> {
+        self.reference.follow(&self.checker.committed);
+        let replica = self.replicas.get_mut(&id).unwrap_or_else(|| panic!("{id} does not run"));
+        let applied = replica.apply_up_to(id, index, &self.reference);
+        let index = replica.applied().index;
+        if index > self.node(id).status().applied {
+            self.step(id, Input::Applied(index));
         }
+        applied
+    }
+
+    /// The state machine of a running node, and what waits for it.
+    pub fn replica(&self, id: NodeId) -> &Replica<M> {
+        self.replicas.get(&id).unwrap_or_else(|| panic!("{id} does not run"))
     }
 
     /// Proposes commands to a node, without polling.
@@ -328,11 +351,11 @@ impl<D: Storage> Cluster<D> {
     pub fn cut_snapshot(&mut self, id: NodeId) -> Option<SnapshotId> {
         let status = self.node(id).status();
         let base = self.node(id).snapshot_base(status.applied)?;
-        let member = self.members.get_mut(&id)?;
         if status.snapshot.is_some_and(|held| held.position.index >= status.applied) {
             return None;
         }
-        let bytes = member.machine.snapshot_at(status.applied)?;
+        let bytes = self.snapshot(id, status.applied);
+        let member = self.members.get_mut(&id)?;
         let kept = member.disk.keep(base, &bytes);
         let snapshot = self.unless_failed(id, kept)?;
         let named = snapshot.id();
@@ -346,15 +369,21 @@ impl<D: Storage> Cluster<D> {
         let status = self.node(id).status();
         let held = status.snapshot.filter(|held| held.position.index == status.applied);
         let base = held.and_then(|held| self.node(id).snapshot_base(held.position.index));
+        let Some(base) = base else { return false };
+        let bytes = self.snapshot(id, status.applied);
         let Some(member) = self.members.get_mut(&id) else { return false };
-        let bytes = member.machine.snapshot_at(status.applied);
-        let (Some(base), Some(bytes)) = (base, bytes) else { return false };
         let kept = member.disk.keep(base, &bytes);
         let kept = self.unless_failed(id, kept);
         kept.is_some_and(|snapshot| {
             assert_eq!(Some(snapshot.id()), held, "{id}: the same state in other bytes");
             true
         })
+    }
+
+    fn snapshot(&self, id: NodeId, applied: LogIndex) -> Bytes {
+        let replica = self.replica(id);
+        assert_eq!(replica.applied().index, applied, "{id}: the machine is elsewhere");
+        replica.machine().snapshot()
     }
 
     /// Reads the first chunk that a peer of this node waits for, without polling. False if none does.
@@ -451,22 +480,21 @@ impl<D: Storage> Cluster<D> {
         if let Some(snapshot) = &effects.restore {
             let bytes = member.disk.content(snapshot);
             let Some(bytes) = self.unless_failed(id, bytes) else { return Effects::default() };
-            self.members.get_mut(&id).expect("polled just now").machine.restore(&bytes);
+            let replica = self.replicas.get_mut(&id).expect("polled just now");
+            replica.push_restore(snapshot.base.position, bytes);
         }
-        let member = self.members.get_mut(&id).expect("polled just now");
-        for entry in &effects.committed {
-            member.machine.apply(entry);
-        }
+        let replica = self.replicas.get_mut(&id).expect("polled just now");
+        effects.committed.iter().for_each(|entry| replica.push(entry.clone()));
         self.checker.on_poll(&self.members, id, &effects);
         effects
     }
 }
 
 /// What only a script does: writes complete one by one, in any order.
-impl Cluster<Disk> {
+impl Cluster {
     /// As [`Cluster::new`], over hand-made disks.
     pub fn in_memory(size: u64, config: impl Fn(NodeId, u64) -> Config + 'static) -> Self {
-        Self::new(size, config, |_, membership| Disk::empty(membership))
+        Self::new(size, config, |_, membership| Disk::empty(membership), DigestMachine::default)
     }
 
     /// Stops a node at once. Of the writes that were not synced the first `survivors` reach the disk all

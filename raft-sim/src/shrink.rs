@@ -157,11 +157,12 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registers::Registers;
     use crate::simulation::Simulation;
 
     /// A run that fails if anything ever paused and a partition came as well.
     fn touchy(plan: &Plan, watch: Watch) -> Report {
-        let report = Simulation::new(plan, watch).run();
+        let report = Simulation::new(plan, Registers, watch).run();
         assert!(report.pauses == 0 || report.partitions == 0, "a pause and a partition");
         report
     }
@@ -169,7 +170,7 @@ mod tests {
     #[test]
     fn what_does_not_matter_goes() {
         let fails = |&seed: &u64| {
-            let report = Simulation::new(&Plan::new(seed, 300), Watch::default()).run();
+            let report = Simulation::new(&Plan::new(seed, 300), Registers, Watch::default()).run();
             report.pauses > 0 && report.partitions > 0
         };
         let seed = (1..50).find(fails).expect("pauses and partitions are common");
@@ -182,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fail_is_not_shrunk() {
-        let run = |plan: &Plan, watch: Watch| Simulation::new(plan, watch).run();
+        let run = |plan: &Plan, watch: Watch| Simulation::new(plan, Registers, watch).run();
         assert!(shrink(&run, &Plan::new(1, 100), 10).is_none());
     }
 }

@@ -8,6 +8,7 @@
 
 mod agenda;
 mod churn;
+pub mod clients;
 mod disks;
 mod faults;
 mod kinds;
@@ -17,30 +18,37 @@ mod operators;
 mod options;
 mod progress;
 mod report;
+mod service;
 mod strangers;
 mod trace;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::hash::Hash;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use raft_core::{Consistency, Envelope, Input, Instant, LogIndex, NodeId, RoleKind};
 
 use crate::cluster::{Cluster, Effects};
 use crate::digest::seed_of;
+use crate::history::History;
+use crate::machine::Workload;
 use crate::storage::shipping::Store;
 use crate::transcript;
 use agenda::{Agenda, Planned};
+use clients::Client;
 use faults::Trouble;
 pub use kinds::{Counts, Kind, Moment};
 use network::Flapping;
 pub use options::Options;
 pub use report::Report;
+use service::Service;
 pub use trace::Listener;
 use trace::Trace;
+use traffic::Traffic;
 
 #[derive(Clone, Debug)]
 enum Happening {
@@ -83,13 +91,25 @@ enum Happening {
     /// Those who are broken for ever say again what was said once.
     Stale,
     Crash(NodeId, u64),
-    Client,
+    /// Between clients and nodes.
+    Traffic(Traffic),
     Fault,
 }
 
 /// One run.
-pub struct Simulation {
-    pub cluster: Cluster<Store>,
+pub struct Simulation<W: Workload> {
+    pub cluster: Cluster<Store, W::Machine>,
+    workload: Rc<W>,
+    clients: Vec<Client>,
+    /// Clients may begin something new.
+    begin_operations: bool,
+    /// Those that are whole in the second phase.
+    good: BTreeSet<NodeId>,
+    /// When progress is asked for again.
+    next_probe: Instant,
+    /// Who waits for what at which node.
+    services: BTreeMap<NodeId, Service>,
+    history: History,
     options: Options,
     /// What is drawn while the present event happens.
     random: fastrand::Rng,
@@ -120,7 +140,6 @@ pub struct Simulation {
     trouble: Trouble,
     trace: Trace,
     report: Report,
-    commands: u64,
 }
 
 /// Seeds of what went wrong in a run, in order.
@@ -156,16 +175,27 @@ pub struct Watch {
     pub interventions: Option<Interventions>,
 }
 
-impl Simulation {
-    /// A cluster that has not begun to run.
-    pub fn new(plan: &Plan, watch: Watch) -> Self {
+impl<W: Workload> Simulation<W> {
+    /// A cluster that has not begun to run, with the state machine and the clients of this workload.
+    pub fn new(plan: &Plan, workload: W, watch: Watch) -> Self {
         let Plan { seed, events, options, only } = plan.clone();
         let options = options.unwrap_or_else(|| Options::of_seed(seed));
         let random = fastrand::Rng::with_seed(seed_of(seed, 0));
-        let cluster = Cluster::new(options.size, options.config(seed), options.disk(seed));
+        let workload = Rc::new(workload);
+        let new_machine = Rc::clone(&workload);
+        let new_machine = move || new_machine.machine();
+        let (config, disk) = (options.config(seed), options.disk(seed));
+        let cluster = Cluster::new(options.size, config, disk, new_machine);
         let next_id = options.size + 1;
         let mut simulation = Self {
             cluster,
+            workload,
+            clients: Vec::new(),
+            begin_operations: true,
+            good: BTreeSet::new(),
+            next_probe: Instant::default(),
+            services: BTreeMap::new(),
+            history: History::default(),
             options,
             random,
             seed,
@@ -185,7 +215,6 @@ impl Simulation {
             trouble: Trouble::default(),
             trace: Trace::new(watch.lines),
             report: Report::default(),
-            commands: 0,
         };
         let options = format!("{:?}", simulation.options);
         simulation.note(|| options);
@@ -193,7 +222,7 @@ impl Simulation {
             let drift = simulation.drift();
             simulation.cluster.set_drift(id, drift);
         }
-        simulation.later(Duration::ZERO, Happening::Client);
+        simulation.start_clients();
         simulation.later(simulation.options.operator_interval, Happening::Operator);
         simulation.later(simulation.options.fault_interval, Happening::Fault);
         simulation.later(simulation.options.disk_fault_interval, Happening::DiskFault);
@@ -208,6 +237,8 @@ impl Simulation {
             self.one_event();
         }
         self.demand_progress();
+        self.history.check(&*self.workload, &self.cluster.checker.committed);
+        self.report.floods = u64::from(self.options.clients.flood);
         self.report.elections = self.cluster.checker.elections() as u64;
         self.report.committed = self.cluster.checker.committed.len() as u64;
         self.report.reads = self.cluster.checker.reads_served;
@@ -311,10 +342,7 @@ impl Simulation {
             Happening::Poll(id, life) if lives(id, life) && self.unpolled.contains(&id) => {
                 self.poll(id);
             }
-            Happening::Applied(id, life, index) if lives(id, life) => {
-                self.cluster.step(id, Input::Applied(index));
-                self.poll_soon(id);
-            }
+            Happening::Applied(id, life, index) if lives(id, life) => self.apply(id, index),
             // A paused node does all that when it goes on.
             Happening::ReadChunk(id, life) if lives(id, life) => {
                 self.cluster.read_chunk(id);
@@ -367,14 +395,14 @@ impl Simulation {
                     self.crash(id);
                 }
             }
-            Happening::Client => self.client(),
+            Happening::Traffic(traffic) => self.arrive(traffic),
             Happening::Fault => self.fault(),
         }
     }
 
     fn deliver(&mut self, envelope: Envelope) {
         let (from, to) = (envelope.from, envelope.to);
-        if self.cut.iter().any(|(a, b, _)| (*a, *b) == (from, to)) || !self.cluster.is_up(to) {
+        if self.is_cut(from, to) || !self.cluster.is_up(to) {
             self.report.lost += 1;
             return self.note_often(&(0_u8, &envelope), || format!("lost      {envelope}"));
         }
@@ -384,6 +412,10 @@ impl Simulation {
         self.note_often(&(1_u8, &envelope), || &envelope);
         self.cluster.step(to, Input::Message(envelope));
         self.poll_soon(to);
+    }
+
+    fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
+        self.cut.iter().any(|(a, b, _)| (*a, *b) == (from, to))
     }
 
     fn disk_time(&mut self) -> Duration {
@@ -418,7 +450,7 @@ impl Simulation {
             messages,
             restore,
             committed,
-            reads: _,
+            reads,
             proposals,
             changes: _,
             snapshot_due,
@@ -450,7 +482,7 @@ impl Simulation {
             let wait = self.up_to(self.options.sync_max * 4);
             self.later(wait, Happening::Cut(id, life));
         }
-        for outcome in proposals {
+        for outcome in &proposals {
             self.report.superseded += u64::from(outcome.fate == raft_core::Fate::Superseded);
         }
         if wrote || compacted.is_some() {
@@ -459,9 +491,12 @@ impl Simulation {
         let restored = restore.map(|snapshot| snapshot.index());
         if let Some(applied) = committed.last().map(|entry| entry.index).or(restored) {
             // In the end a state machine is fast: what it has put off is not what progress is about.
-            let longest = Duration::from_millis(3);
-            let wait = self.up_to(if self.chaos { longest } else { longest / 100 });
+            let calm = Duration::from_micros(30);
+            let wait = self.up_to(if self.chaos { self.options.clients.apply_max } else { calm });
             self.later(wait, Happening::Applied(id, life, applied));
+        }
+        if self.runs(id) {
+            self.settle(id, &proposals, &committed, reads);
         }
         for envelope in messages {
             if silent {
@@ -516,57 +551,11 @@ impl Simulation {
         self.later(wait, Happening::Deliver(envelope));
     }
 
-    fn client(&mut self) {
-        if self.chaos {
-            let wait = self.up_to(self.options.client_interval * 2);
-            self.later(wait, Happening::Client);
-        }
-        if !self.intervenes() {
-            return;
-        }
-        let up: Vec<NodeId> = self.cluster.ids().into_iter().filter(|&id| self.runs(id)).collect();
-        if up.is_empty() {
-            return;
-        }
-        let id = up[self.random.usize(..up.len())];
-        if self.random.f64() < 0.3 {
-            let visible = self.cluster.checker.visible.0;
-            let how = match self.random.u8(..4) {
-                0 => Consistency::Lease,
-                1 => Consistency::AtLeast(LogIndex(self.random.u64(0..=visible + 3))),
-                _ => Consistency::Linearizable,
-            };
-            // An old leader is asked, too: what it says must not be stale.
-            let to = self.leader().filter(|_| self.random.bool()).unwrap_or(id);
-            let _refused = self.cluster.read(to, how);
-            self.poll_soon(to);
-        } else {
-            self.propose(id);
-        }
-        self.poll_soon(id);
-    }
-
     /// A node that leads, or takes itself to lead: any of them, if there are several.
     fn leader(&mut self) -> Option<NodeId> {
         let leads =
             |&id: &NodeId| self.runs(id) && self.cluster.node(id).role().0 == RoleKind::Leader;
         let leaders: Vec<NodeId> = self.cluster.ids().into_iter().filter(leads).collect();
         (!leaders.is_empty()).then(|| leaders[self.random.usize(..leaders.len())])
-    }
-
-    /// Some commands, most often to a leader.
-    fn propose(&mut self, id: NodeId) {
-        let to = self.leader().filter(|_| self.random.f64() < 0.9).unwrap_or(id);
-        let count = self.random.usize(1..=4);
-        let commands: Vec<Bytes> = (0..count)
-            .map(|_| {
-                self.commands += 1;
-                let padding = "x".repeat(self.random.usize(..100));
-                Bytes::from(format!("{}{padding}", self.commands))
-            })
-            .collect();
-        let taken = self.cluster.propose(to, commands);
-        self.note(|| format!("{to} is proposed {count}: {}", taken.is_ok()));
-        self.poll_soon(to);
     }
 }

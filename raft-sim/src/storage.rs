@@ -1,12 +1,10 @@
-//! What a member of the test cluster keeps: a storage that survives its crashes, and the state machine
-//! in memory.
+//! What a member of the test cluster keeps: a storage that survives its crashes.
 //!
 //! There are two kinds of storage. [`memory::Disk`] is made for golden scripts: each write completes when
 //! the script says so, in any order. [`shipping::Store`] is what ships: `raft_wal::Log` over a simulated
 //! disk, for the simulation. [`durable::Durable`] says for both what would survive a crash now.
 
 pub mod durable;
-pub mod machine;
 pub mod memory;
 pub mod shipping;
 

@@ -4,6 +4,7 @@
 
 use std::process::Command;
 
+use raft_sim::registers::Registers;
 use raft_sim::simulation::{Plan, Simulation, Watch};
 
 const SEEDS: u64 = 20;
@@ -11,7 +12,7 @@ const EVENTS: u64 = 3_000;
 
 /// A line for each run: its seed, and the digest of all that happened in it.
 fn digests() -> Vec<String> {
-    let run = |seed| Simulation::new(&Plan::new(seed, EVENTS), Watch::default()).run();
+    let run = |seed| Simulation::new(&Plan::new(seed, EVENTS), Registers, Watch::default()).run();
     (1..=SEEDS).map(|seed| format!("digest {seed} {:032x}", run(seed).digest)).collect()
 }
 

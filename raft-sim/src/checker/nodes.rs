@@ -11,7 +11,6 @@ use super::Checker;
 use crate::cluster::Member;
 use crate::spec::is_quorum;
 use crate::storage::Storage;
-use crate::storage::machine::apply;
 
 /// Every so many steps of a node its whole log is looked at, not only what has changed.
 const STEPS_BETWEEN_AUDITS: u64 = 64;
@@ -201,8 +200,6 @@ impl Checker {
                 "committed without a durable majority: {entry} by {id}"
             );
             assert!(!self.dead.contains(&entry.position()), "committed after all: {entry}");
-            let before = self.states.last().copied().unwrap_or(0);
-            self.states.push(apply(before, entry));
             self.committed.push(entry.clone());
             self.committed_in.push(status.term);
         }

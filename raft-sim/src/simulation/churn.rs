@@ -5,6 +5,7 @@ use raft_core::{Membership, NodeId};
 
 use super::Simulation;
 use super::kinds::Kind;
+use crate::machine::Workload;
 
 /// What operators are after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub(super) enum Goal {
 
 const GROWN: usize = 7;
 
-impl Simulation {
+impl<W: Workload> Simulation<W> {
     /// Takes a step towards what operators are after.
     pub(super) fn churn(&mut self) {
         let Some(leader) = self.leader() else { return };

@@ -9,10 +9,11 @@ use raft_wal::sim::{Fault, FaultRule, Operation};
 
 use super::kinds::{Kind, Moment};
 use super::{Happening, Simulation};
+use crate::machine::Workload;
 use crate::storage::Storage;
 use crate::storage::shipping::{Progress, Store};
 
-impl Simulation {
+impl<W: Workload> Simulation<W> {
     fn disk(&mut self, id: NodeId) -> &mut Store {
         &mut self.cluster.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}")).disk
     }

@@ -9,6 +9,7 @@ use raft_core::{Consistency, Envelope, Input, Instant, NodeId};
 use super::churn::Goal;
 use super::kinds::Kind;
 use super::{Happening, Simulation};
+use crate::machine::Workload;
 
 /// What `fault` may do. Each seed chooses some of these.
 pub(super) const FAULTS: &[Kind] = &[
@@ -50,7 +51,7 @@ pub(super) struct Trouble {
     pub goal: Option<Goal>,
 }
 
-impl Simulation {
+impl<W: Workload> Simulation<W> {
     pub(super) fn fault(&mut self) {
         if !self.chaos {
             return;

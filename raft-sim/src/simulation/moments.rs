@@ -7,8 +7,9 @@ use raft_core::{Envelope, Event, Message, NodeId};
 
 use super::kinds::{Kind, Moment};
 use super::{Happening, Simulation};
+use crate::machine::Workload;
 
-impl Simulation {
+impl<W: Workload> Simulation<W> {
     /// What a node did is looked through for moments, and maybe one of them is used. True if nothing of
     /// what it says leaves it.
     pub(super) fn strike(&mut self, id: NodeId, events: &[Event], messages: &[Envelope]) -> bool {

@@ -7,6 +7,7 @@ use raft_core::{Envelope, NodeId};
 
 use super::kinds::Kind;
 use super::{Happening, Simulation};
+use crate::machine::Workload;
 
 /// Links that are up and down in turns.
 #[derive(Clone, Debug)]
@@ -18,7 +19,7 @@ pub(super) struct Flapping {
     pub down: Option<u64>,
 }
 
-impl Simulation {
+impl<W: Workload> Simulation<W> {
     pub(super) fn cut_for_a_while(&mut self, links: &[(NodeId, NodeId)]) {
         let number = self.cut_for_ever(links);
         let wait = self.up_to(self.timeout() * 8);

@@ -9,13 +9,14 @@ use raft_core::{Entry, LogIndex, LogPosition, Membership, NodeId, Payload};
 use super::kinds::{Kind, Moment};
 use super::{Happening, Simulation};
 use crate::cluster::n;
+use crate::machine::Workload;
 use crate::storage::Storage;
 use crate::storage::shipping::Store;
 
 /// No more nodes than this exist at a time.
 const NODES_MAX: usize = 8;
 
-impl Simulation {
+impl<W: Workload> Simulation<W> {
     pub(super) fn operator(&mut self) {
         if !self.chaos {
             return;

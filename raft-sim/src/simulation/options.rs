@@ -5,6 +5,7 @@ use std::time::Duration;
 use raft_core::{Config, Membership, NodeId, Promotion};
 use raft_wal::SEGMENT_BYTES_MIN;
 
+use super::clients::ClientOptions;
 use super::faults::FAULTS;
 use super::kinds::{Kind, Moment};
 use crate::digest::seed_of;
@@ -63,6 +64,7 @@ pub struct Options {
     pub churn: f64,
     /// Without leases, clocks go at half to twice the pace of time.
     pub wrong_clocks: bool,
+    pub clients: ClientOptions,
 }
 
 impl Options {
@@ -103,7 +105,7 @@ impl Options {
             operator_interval: millis(random, &[20, 100, 500, 100_000]),
             snapshot_after_bytes: [300, 3_000, 1 << 20][random.usize(..3)],
             trailing_bytes_max: [0, 500, 1 << 20][random.usize(..3)],
-            snapshot_chunk_bytes_max: [7, 40, 1 << 20][random.usize(..3)],
+            snapshot_chunk_bytes_max: [40, 400, 1 << 20][random.usize(..3)],
             promotion: [Promotion::Manual, Promotion::WhenCaughtUp][random.usize(..2)],
             lease_clock_drift_ppm,
             disk_fault_interval: millis(random, &[100, 300, 1_000, 100_000]),
@@ -125,6 +127,7 @@ impl Options {
             stranger_interval: millis(random, &[20, 100, 400, 100_000]),
             churn: sometimes(random, 1.0),
             wrong_clocks: random.bool(),
+            clients: ClientOptions::draw(random),
         };
         if random.u8(..4) == 0 { drawn.in_peace_with_operators(random) } else { drawn }
     }

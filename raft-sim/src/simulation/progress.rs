@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bytes::Bytes;
 use raft_core::{
-    Envelope, Instant, Membership, Message, NodeId, Payload, Promotion, RoleKind, Term,
+    Envelope, Instant, LogIndex, Membership, Message, NodeId, Promotion, RoleKind, Term,
 };
 
+use super::clients::{Client, OPERATION_MAX, at};
 use super::kinds::Kind;
 use super::network::Flapping;
+use super::traffic::Traffic;
 use super::{Happening, Simulation};
+use crate::machine::Workload;
 use crate::storage::Storage;
 use raft_wal::sim::{Fault, FaultRule, Operation};
 
@@ -26,9 +28,7 @@ const FOR_EVER: &[Kind] = &[
     Kind::StaleForEver,
 ];
 
-const AFTER_ALL: &[u8] = b"after all";
-
-impl Simulation {
+impl<W: Workload> Simulation<W> {
     /// Heals one majority, leaves the rest broken for ever, and demands that it commits and applies a
     /// new command within ten election timeouts, and that all of it catches up in the end.
     pub(super) fn demand_progress(&mut self) {
@@ -45,7 +45,7 @@ impl Simulation {
             happening => !matches!(
                 happening,
                 Happening::Restart(_)
-                    | Happening::Client
+                    | Happening::Traffic(Traffic::Tick(_))
                     | Happening::Crash(..)
                     | Happening::Operator
                     | Happening::DiskFault
@@ -70,24 +70,12 @@ impl Simulation {
         self.break_for_ever(&good);
         let timeout = self.slowest_timeout(&good);
         let deadline = self.cluster.now.after(timeout * 2 * 10);
-        let known = self.cluster.checker.committed.len();
-        let mut next_try = self.cluster.now;
-        let committed = self.run_until(deadline, |simulation| {
-            // Whoever takes itself to lead may have been deposed: asked once is not enough.
-            if next_try <= simulation.cluster.now {
-                next_try = simulation.cluster.now.after(Duration::from_millis(50));
-                simulation.propose_to_leaders();
-            }
-            let committed = &simulation.cluster.checker.committed[known..];
-            committed.iter().find(|entry| entry.payload == after_all()).map(|entry| entry.index)
-        });
-        let goal = committed.unwrap_or_else(|| panic!("no progress: {}", self.describe(&good)));
-        let applied = |simulation: &Self, enough: usize| {
-            let has = |&&id: &&NodeId| simulation.cluster.node(id).status().applied >= goal;
-            (good.iter().filter(has).count() >= enough).then_some(())
-        };
-        let progress = self.run_until(deadline, |simulation| applied(simulation, 1));
-        assert!(progress.is_some(), "command {goal} is not applied: {}", self.describe(&good));
+        self.good.clone_from(&good);
+        for client in 0..self.prober() {
+            self.next_tick(client);
+        }
+        let goal = self.run_until(deadline, Self::progress);
+        let goal = goal.unwrap_or_else(|| panic!("no progress: {}", self.describe(&good)));
         // Who gets one entry at a time needs a while, however short the timeouts are.
         let patience = self.cluster.now.after(timeout * 100 + Duration::from_secs(30));
         let all = self.run_until(patience, |simulation| {
@@ -97,6 +85,41 @@ impl Simulation {
             good.iter().filter(|&&id| members.contains(id)).all(|id| has(&id)).then_some(())
         });
         assert!(all.is_some(), "not all catch up to {goal}: {}", self.describe(&good));
+        self.demand_answers(&good);
+    }
+
+    /// A command of a client that only this phase has, as soon as it is acknowledged.
+    fn progress(&mut self) -> Option<LogIndex> {
+        let prober = self.prober();
+        if self.next_probe <= self.cluster.now {
+            let soon = Duration::from_millis(50).min(self.timeout() / 4);
+            self.next_probe = self.cluster.now.after(soon);
+            self.later(soon, Happening::Traffic(Traffic::Step(prober)));
+        }
+        let told = self.clients[at(prober)].seen();
+        (told > LogIndex(0)).then_some(told)
+    }
+
+    /// Nobody begins anything new: then every client must have its answer, or have given up, and no node
+    /// that is a member may keep anyone waiting.
+    fn demand_answers(&mut self, good: &BTreeSet<NodeId>) {
+        self.begin_operations = false;
+        for client in 0..=self.prober() {
+            self.later(Duration::ZERO, Happening::Traffic(Traffic::Tick(client)));
+        }
+        let patience = self.cluster.now.after(OPERATION_MAX + self.timeout() * 100);
+        let answered = self.run_until(patience, |simulation| {
+            let members = simulation.leading_membership()?;
+            let good: Vec<NodeId> =
+                good.iter().copied().filter(|&id| members.contains(id)).collect();
+            let idle = simulation.clients.iter().all(Client::is_idle);
+            (idle && simulation.somebody_waits(&good).is_none()).then_some(())
+        });
+        if answered.is_none() {
+            let ids: Vec<NodeId> = good.iter().copied().collect();
+            let who = self.somebody_waits(&ids);
+            panic!("somebody waits for ever: {who:?}: {}", self.describe(good));
+        }
     }
 
     /// All others are broken for ever, each in its way.
@@ -231,12 +254,7 @@ impl Simulation {
         deadline: Instant,
         mut done: impl FnMut(&mut Self) -> Option<T>,
     ) -> Option<T> {
-        let mut next_client = self.cluster.now;
         while self.cluster.now < deadline {
-            if next_client <= self.cluster.now {
-                next_client = self.cluster.now.after(Duration::from_millis(50));
-                self.later(Duration::from_millis(50), Happening::Client);
-            }
             if let Some(result) = done(self) {
                 return Some(result);
             }
@@ -249,23 +267,9 @@ impl Simulation {
         let statuses = ids.iter().map(|&id| format!("{:?}", self.cluster.node(id).status()));
         statuses.collect::<Vec<_>>().join("\n")
     }
-
-    /// A command that only this phase knows, to whoever leads or takes itself to lead.
-    fn propose_to_leaders(&mut self) {
-        for id in self.cluster.ids() {
-            if self.runs(id) && self.cluster.node(id).role().0 == RoleKind::Leader {
-                let _refused = self.cluster.propose(id, vec![Bytes::from_static(AFTER_ALL)]);
-                self.poll_soon(id);
-            }
-        }
-    }
 }
 
 /// Does it show to a node of its term that there is a leader, however old it is?
 fn shows_a_leader(envelope: &Envelope) -> bool {
     matches!(envelope.message, Message::AppendEntries { .. } | Message::InstallSnapshot { .. })
-}
-
-fn after_all() -> Payload {
-    Payload::Command(Bytes::from_static(AFTER_ALL))
 }

@@ -65,6 +65,23 @@ Report {
     hopeless,
     /// Reads by lease at a node that takes itself to lead, just after another node committed something.
     asked_old_leaders,
+    /// What clients began, and how it went on: asked again elsewhere, passed on to a leader, refused (because
+    /// too much waited), told that nobody knows, given up.
+    operations,
+    retries,
+    forwarded,
+    proposals,
+    refused,
+    refused_busy,
+    told_unknown,
+    given_up,
+    writes_acknowledged,
+    linearizable_reads,
+    lease_reads,
+    session_reads,
+    stale_reads,
+    /// Runs in which clients asked ten times as much as could be done.
+    floods,
 }
 and {
     /// What happened to disks.

@@ -16,6 +16,7 @@ use raft_core::{
 use super::kinds::Kind;
 use super::{Happening, Simulation};
 use crate::cluster::n;
+use crate::machine::Workload;
 use crate::storage::Storage;
 
 /// So many messages are remembered, to be said again.
@@ -23,7 +24,7 @@ const RECORDED_MAX: usize = 64;
 /// As many messages make a storm.
 const STORM: usize = 40;
 
-impl Simulation {
+impl<W: Workload> Simulation<W> {
     /// Some messages are remembered.
     pub(super) fn record(&mut self, envelope: &Envelope, chance: u64) {
         let matters = matches!(envelope.message, Message::AppendEntries { .. });

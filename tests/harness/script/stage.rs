@@ -193,7 +193,7 @@ impl Stage {
                 self.finish_writes(id, 0, usize::MAX)?;
             }
             if let Some(index) = applied {
-                self.cluster()?.step(id, Input::Applied(index));
+                self.cluster()?.apply(id, index);
             }
             let moved = self.move_chunks(id)?;
             if (stalled || !wrote) && applied.is_none() && !moved {

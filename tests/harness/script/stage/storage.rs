@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use raft_core::{Incoming, Input, NodeId};
+use raft_core::{Incoming, NodeId};
 
 use super::{Outcome, Stage};
 use raft_sim::transcript;
@@ -49,7 +49,7 @@ impl Stage {
     /// The state machine has applied all that it was given.
     pub fn apply(&mut self, id: NodeId) -> Outcome {
         let given = self.slow.remove(&id).flatten().ok_or("it was given nothing")?;
-        self.cluster()?.step(id, Input::Applied(given));
+        self.cluster()?.apply(id, given);
         self.settle(id)?;
         Ok(())
     }
