@@ -9,7 +9,7 @@ use crate::membership::Membership;
 use crate::types::{LogIndex, NodeId};
 
 /// A stack of memberships by log index. Invariants: never empty, indexes rise.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Configurations {
     stack: Vec<(LogIndex, Membership)>,
 }

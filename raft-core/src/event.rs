@@ -7,7 +7,7 @@ use crate::status::RoleKind;
 use crate::types::{Incarnation, LogIndex, LogPosition, NodeId, Term};
 
 /// Something that happened in a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {
     /// The node changed its role or its term, or learned who leads.

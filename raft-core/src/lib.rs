@@ -468,7 +468,7 @@ pub use event::{Event, Ignored, VoteRefusal};
 pub use input::Input;
 pub use membership::{Membership, MembershipError, SMALL_CLUSTER};
 pub use message::{AppendOutcome, Ballot, BallotKind, Envelope, Message, QuestionId, Round};
-pub use node::Node;
+pub use node::{Alarm, Node};
 pub use output::{
     ChangeOutcome, Consistency, Fate, Output, ProposalOutcome, Proposed, ReadId, ReadOutcome,
 };

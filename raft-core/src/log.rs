@@ -7,6 +7,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
 use crate::entries::Entries;
 use crate::entry::Entry;
@@ -386,6 +387,26 @@ impl Log {
         }
         let run = &self.runs[self.run_of(index)];
         run.end - bytes(&run.entries[distance(run.first(), index) + 1..])
+    }
+
+    /// Everything that shows; not how the entries are cut into runs, and of the bytes only differences
+    /// matter.
+    pub(crate) fn fingerprint(&self, hasher: &mut impl Hasher) {
+        let Self {
+            base,
+            base_timestamp,
+            runs,
+            base_end: _,
+            open,
+            open_bytes: _,
+            last,
+            written,
+            truncated,
+            durable,
+        } = self;
+        (base, base_timestamp, last, written, truncated, durable).hash(hasher);
+        let sealed = runs.iter().flat_map(|run| run.entries.iter());
+        sealed.chain(open).for_each(|entry| entry.hash(hasher));
     }
 
     /// Panics if an invariant of the type is broken.

@@ -7,6 +7,7 @@
 mod change;
 mod commit;
 mod election;
+mod fingerprint;
 mod invariants;
 mod outbox;
 mod prelude;
@@ -14,6 +15,7 @@ mod read;
 mod replication;
 mod role;
 mod snapshot;
+mod timeless;
 mod transfer;
 
 use alloc::collections::VecDeque;
@@ -45,6 +47,8 @@ use outbox::{Outbox, Sender};
 use read::PatientRead;
 use role::Role;
 use snapshot::Snapshots;
+pub(crate) use timeless::Forgetting;
+pub use timeless::Alarm;
 
 /// One member of one Raft group, without a clock, a thread, a socket or a file.
 ///

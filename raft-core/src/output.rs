@@ -105,7 +105,7 @@ pub enum Consistency {
 pub struct ReadId(pub u64);
 
 /// The end of a read (thesis §6.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadOutcome {
     /// The read.
     pub id: ReadId,
@@ -124,7 +124,7 @@ pub struct Proposed {
 }
 
 /// What became of a run of proposed entries of one term.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProposalOutcome {
     /// The first of them.
     pub first: LogPosition,
@@ -135,7 +135,7 @@ pub struct ProposalOutcome {
 }
 
 /// The three ends of a proposal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fate {
     /// Chosen for ever; they come, or came, in [`Output::committed`].
     Committed,
@@ -146,7 +146,7 @@ pub enum Fate {
 }
 
 /// The end of a membership change that this node took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChangeOutcome {
     /// The position that [`Node::change_membership`](crate::Node::change_membership) gave.
     pub change: LogPosition,

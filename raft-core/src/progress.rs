@@ -7,10 +7,11 @@ use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use crate::message::Round;
+use crate::node::{Alarm, Forgetting};
 use crate::types::{Instant, LogIndex, NodeId};
 
 /// One peer, as its leader sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Progress {
     /// The peer.
     pub(crate) id: NodeId,
@@ -36,14 +37,14 @@ pub(crate) struct Progress {
 }
 
 /// A round of catching up: what the leader's log held when it began is to be replicated.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct CatchUp {
     through: LogIndex,
     since: Instant,
 }
 
 /// How a leader sends to a peer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) enum Pace {
     /// Where the logs agree is not known: one message at a time.
     Probe {
@@ -66,7 +67,7 @@ pub(crate) enum Pace {
 }
 
 /// Messages that were sent and not acknowledged.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Window {
     sent: VecDeque<Sent>,
     bytes: u64,
@@ -75,7 +76,7 @@ pub(crate) struct Window {
 }
 
 /// One of them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct Sent {
     last: LogIndex,
     bytes: u64,
@@ -134,6 +135,16 @@ impl Progress {
     /// Did it answer within this time?
     pub(crate) fn is_active(&self, now: Instant, within: Duration) -> bool {
         self.has_answered && self.may_be_active(now, within)
+    }
+
+    pub(crate) fn forget_time(&mut self, forgetting: Forgetting, timeout: Duration) {
+        forgetting.since(&mut self.last_contact, timeout, Alarm::Quorum);
+        if let Some(CatchUp { since, .. }) = &mut self.catch_up {
+            forgetting.since(since, timeout, Alarm::Rest);
+        }
+        if let Some(until) = &mut self.departing {
+            forgetting.due(until, Alarm::Rest);
+        }
     }
 
     /// It has answered.

@@ -72,7 +72,7 @@ impl fmt::Display for ProposeRefused {
 impl core::error::Error for ProposeRefused {}
 
 /// Why a read has no index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReadRefused {
     /// No leader is known to ask.

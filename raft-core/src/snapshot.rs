@@ -87,7 +87,7 @@ impl Snapshot {
 
 /// An order to read a piece of a stored snapshot for a peer; answered by
 /// [`Input::ChunkRead`](crate::Input::ChunkRead).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChunkOrder {
     /// Who asked for it.
     pub to: NodeId,
@@ -102,7 +102,7 @@ pub struct ChunkOrder {
 /// What to do with a snapshot that is on its way to this node. The storage answers each with how much
 /// of the snapshot it then holds ([`Input::SnapshotHeld`](crate::Input::SnapshotHeld)), except
 /// [`Incoming::Abandon`], which has no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Incoming {
     /// This snapshot is about to come: how much of it is there already?
     Begin(Snapshot),
@@ -126,7 +126,7 @@ impl fmt::Display for SnapshotId {
 }
 
 /// The newest snapshot and the one before it: a peer may still be reading that.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Held(Vec<Snapshot>);
 
 impl Held {

@@ -16,7 +16,7 @@ use crate::refusal::ChangeRefusal;
 use crate::types::{Instant, LogIndex, LogPosition, NodeId, Timestamp};
 
 /// A change that was taken here, until its fate is known; also when this node leads no more.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct PendingChange {
     /// The first configuration on the way to the target.
     entered: LogPosition,

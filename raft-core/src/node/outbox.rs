@@ -7,8 +7,10 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
+use core::time::Duration;
 
-use super::Node;
+use super::{Alarm, Forgetting, Node};
 use crate::event::Ignored;
 use crate::message::{Envelope, Message};
 use crate::types::{GroupId, Incarnation, Instant, LogIndex, NodeId, Term};
@@ -104,6 +106,22 @@ impl Outbox {
     pub(super) fn truncate_from(&mut self, from: LogIndex) {
         for write in &mut self.writes {
             write.covers = write.covers.min(from.prev());
+        }
+    }
+
+    /// Everything but the numbers by which receipts are told apart.
+    pub(super) fn fingerprint(&self, hasher: &mut impl Hasher) {
+        let Self { life: _, messages, writes, last_number: _, written, durable } = self;
+        (messages, written, durable, writes.len()).hash(hasher);
+        for write in writes {
+            let WriteInFlight { number: _, mark, hard_state, covers, since, arrived } = write;
+            (mark, hard_state, covers, since, arrived).hash(hasher);
+        }
+    }
+
+    pub(super) fn forget_time(&mut self, forgetting: Forgetting, timeout: Duration) {
+        for write in &mut self.writes {
+            forgetting.since(&mut write.since, timeout, Alarm::Disk);
         }
     }
 

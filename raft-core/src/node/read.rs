@@ -8,7 +8,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::Node;
+use super::{Alarm, Forgetting, Node};
 use super::role::{Follower, Leader, Role};
 use crate::event::Ignored;
 use crate::message::{Message, QuestionId, Round};
@@ -17,14 +17,14 @@ use crate::refusal::ReadRefused;
 use crate::types::{Instant, LogIndex, NodeId};
 
 /// A read that waits at the leader.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct WaitingRead {
     asker: Asker,
     /// The round that must be confirmed and the index to read at; not before that round is started.
     question: Option<(Round, LogIndex)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Asker {
     Here(ReadId),
     Follower { id: NodeId, ticket: QuestionId },
@@ -35,7 +35,7 @@ enum Asker {
 /// A follower that has heard from its leader refuses its vote for an election timeout (see
 /// `leader_is_alive`), so the lease counts from the moment at which the round was *sent* that a majority
 /// has answered: they heard it later (thesis §6.4.1).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Lease {
     /// When rounds were sent that no majority has answered yet.
     sent: VecDeque<(Round, Instant)>,
@@ -66,6 +66,11 @@ impl Lease {
         }
     }
 
+    /// Leases are off: nothing looks at it.
+    pub(super) fn forget(&mut self) {
+        *self = Self { sent: VecDeque::new(), from: None, revoked: false };
+    }
+
     /// Ends it for the rest of the term.
     pub(super) fn revoke(&mut self) {
         self.revoked = true;
@@ -80,15 +85,21 @@ impl Lease {
 }
 
 /// A read that waits until an index is known to be committed here.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct PatientRead {
     id: ReadId,
     index: LogIndex,
     until: Instant,
 }
 
+impl PatientRead {
+    pub(super) fn forget_time(&mut self, forgetting: Forgetting) {
+        forgetting.due(&mut self.until, Alarm::Rest);
+    }
+}
+
 /// Reads that wait at a follower.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct FollowerReads {
     /// Not asked for yet.
     queued: Vec<ReadId>,
@@ -98,7 +109,7 @@ pub(super) struct FollowerReads {
 }
 
 /// A request on its way to the leader; one at a time, all that queue meanwhile share the next.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Asked {
     ticket: QuestionId,
     lease: bool,
@@ -109,6 +120,12 @@ struct Asked {
 impl FollowerReads {
     pub(super) fn retry_due(&self) -> Instant {
         self.asked.as_ref().map_or(Instant::FAR_FUTURE, |asked| asked.retry_due)
+    }
+
+    pub(super) fn forget_time(&mut self, forgetting: Forgetting) {
+        if let Some(asked) = &mut self.asked {
+            forgetting.due(&mut asked.retry_due, Alarm::Heartbeat);
+        }
     }
 
     fn len(&self) -> usize {

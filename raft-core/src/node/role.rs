@@ -17,7 +17,7 @@ use crate::types::{Instant, LogIndex, NodeId, TERM_MAX, Term};
 use crate::write::HardState;
 
 /// What a node is, with what it needs for that.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) enum Role {
     Follower(Follower),
     /// Asks whether it would be elected (thesis §9.6).
@@ -26,7 +26,7 @@ pub(super) enum Role {
     Leader(Leader),
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Follower {
     /// The leader of this term, once it has been heard.
     pub(super) leader: Option<KnownLeader>,
@@ -34,7 +34,7 @@ pub(super) struct Follower {
 }
 
 /// The leader of the current term, as its follower sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct KnownLeader {
     pub(super) id: NodeId,
     /// Our log is the leader's up to here. Stays true for the whole term: a leader only appends.
@@ -47,14 +47,14 @@ pub(super) struct KnownLeader {
     pub(super) reply_due: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Campaign {
     pub(super) ballot: Ballot,
     /// Who would vote, or has voted, for this node.
     pub(super) granted: Vec<NodeId>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Leader {
     /// The other members, in order.
     pub(super) peers: Vec<Progress>,

@@ -7,10 +7,11 @@
 //! when the last chunk arrives, unless the log has got there by itself meanwhile.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::Node;
+use super::{Alarm, Forgetting, Node};
 use super::role::{Follower, Leader, Role};
 use crate::configurations::Configurations;
 use crate::event::{Event, Ignored};
@@ -24,7 +25,7 @@ use crate::types::{Instant, LogIndex, LogPosition, NodeId};
 const PATIENCE: u32 = 4;
 
 /// What a node has of snapshots, and what it does with them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Snapshots {
     /// In the storage, ready to be served.
     pub(super) held: Held,
@@ -44,7 +45,7 @@ pub(super) struct Snapshots {
 }
 
 /// A snapshot on its way here.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Receiving {
     snapshot: Snapshot,
     source: NodeId,
@@ -77,6 +78,13 @@ impl Snapshots {
     pub(super) fn ask_due(&self) -> Instant {
         let due = |receiving: &Receiving| receiving.asks().then_some(receiving.ask_due);
         self.receiving.as_ref().and_then(due).unwrap_or(Instant::FAR_FUTURE)
+    }
+
+    pub(super) fn forget_time(&mut self, forgetting: Forgetting, timeout: Duration) {
+        if let Some(receiving) = &mut self.receiving {
+            forgetting.due(&mut receiving.ask_due, Alarm::Heartbeat);
+            forgetting.since(&mut receiving.last_progress, timeout * PATIENCE, Alarm::Rest);
+        }
     }
 
     fn abandon(&mut self) {

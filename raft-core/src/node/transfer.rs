@@ -13,7 +13,7 @@ use crate::refusal::TransferRefusal;
 use crate::types::{Instant, LogIndex, NodeId};
 
 /// Leadership on its way to another node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Transfer {
     pub(super) to: NodeId,
     /// When the leader gives it up.

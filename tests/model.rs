@@ -1,0 +1,92 @@
+//! Model checking: every state that a few shipping `raft_core::Node`s can reach within bounds, in every
+//! order of messages, timers, writes, crashes and requests. See `model/README.md`.
+//!
+//! `site.rs` is one node with its disk, and the only place that steps a node; `effects.rs` what must hold
+//! of it alone; `ghost.rs` what must hold between nodes, and what was once true for ever; `model.rs` puts
+//! them together and says which state follows on which; `search.rs` looks at all of them;
+//! `configurations.rs` says in what bounds.
+//!
+//!     cargo test --test model                                            the small bounds
+//!     MODEL=large cargo test --release --test model -- --nocapture       a campaign
+//!     MODEL_LIMIT=1000000 …                                              gives up after so many states
+
+#[allow(unreachable_pub, reason = "a module of a test is nobody's library")]
+mod model {
+    pub mod action;
+    pub mod bounds;
+    pub mod configurations;
+    pub mod effects;
+    pub mod ghost;
+    pub mod interned;
+    pub mod model;
+    pub mod search;
+    pub mod site;
+    pub mod table;
+}
+
+use model::configurations::{self, Configuration, Size};
+use model::search::explore;
+
+fn check(configuration: impl Fn(Size) -> Configuration) {
+    let size = match std::env::var("MODEL").as_deref() {
+        Err(_) => Size::Small,
+        Ok("large") => Size::Large,
+        Ok(other) => panic!("MODEL is large or not set, not {other}"),
+    };
+    let Configuration { name, cluster, prologue, sights, states_min } = configuration(size);
+    let report = explore(&cluster, prologue);
+    println!(
+        "{name}: {} states, {} transitions, depth {}, {:.1} s, {} sites, {} messages, {} steps, \
+         {} MiB, collision {:.1e}",
+        report.states,
+        report.transitions,
+        report.depth,
+        report.seconds,
+        report.parts[0],
+        report.parts[1],
+        report.parts[2],
+        report.bytes >> 20,
+        report.collision(),
+    );
+    if let Some(broken) = &report.broken {
+        panic!("{name}: {}\n{}", broken.what, broken.path.join("\n"));
+    }
+    let missing: Vec<_> = sights.iter().filter(|&&sight| !report.saw(sight)).collect();
+    assert!(missing.is_empty(), "{name}: never seen: {missing:?}");
+    assert!(report.states >= states_min, "{name}: only {} states", report.states);
+}
+
+#[test]
+fn e1_elections() {
+    check(configurations::e1_elections);
+}
+
+#[test]
+fn e2_replication() {
+    check(configurations::e2_replication);
+}
+
+#[test]
+fn e3_joint_change() {
+    check(configurations::e3_joint_change);
+}
+
+#[test]
+fn e4_snapshot() {
+    check(configurations::e4_snapshot);
+}
+
+#[test]
+fn e5_transfer() {
+    check(configurations::e5_transfer);
+}
+
+#[test]
+fn e6_reads() {
+    check(configurations::e6_reads);
+}
+
+#[test]
+fn e7_disk() {
+    check(configurations::e7_disk);
+}

@@ -1,0 +1,514 @@
+//! The states of a whole cluster, and which follow on which.
+//!
+//! A state is a row of numbers: of each site, of the history, how often what is bounded has happened, and
+//! of each message on its way. What a site does on an event is computed once (see `site.rs`).
+
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use raft_core::{Alarm, Config, Envelope, Membership, NodeId, RoleKind, Status, Term};
+
+use super::action::{Act, Carried, is_dead};
+use super::bounds::{Bounds, Cost, Spent};
+use super::effects::{Effects, Sight};
+use super::ghost::{Ghost, check_pair};
+use super::interned::{Interned, Quick};
+use super::site::Site;
+
+/// A state as a row of numbers.
+pub type Row = [u32];
+
+/// What there is, and how far it may go.
+#[derive(Clone)]
+pub struct Cluster {
+    pub nodes: Vec<Config>,
+    pub members: Membership,
+    /// Whose writes take time; those of the others are done at once.
+    pub slow: Vec<bool>,
+    /// Whom a membership change may lead to.
+    pub target: Option<Membership>,
+    pub bounds: Bounds,
+}
+
+/// What a site does on an event.
+struct Outcome {
+    site: u32,
+    sends: Box<[u32]>,
+    /// If it matters to the history.
+    effects: Option<Box<Effects>>,
+    seen: u64,
+}
+
+/// Something that can happen to a site by itself.
+struct Item {
+    act: Act,
+    cost: Option<Cost>,
+    outcome: u32,
+}
+
+/// A message, and at which place its receiver stands.
+struct Mail {
+    envelope: Envelope,
+    to: usize,
+}
+
+/// What is often looked at of a site.
+#[derive(Clone, Copy)]
+struct Glance {
+    role: RoleKind,
+    term: Term,
+    /// That of the vote record on its disk.
+    disk_term: Term,
+}
+
+/// What led to a state.
+#[derive(Clone, Copy, Debug)]
+pub enum Move {
+    /// A message, by its number.
+    Mail { carried: Carried, mail: u32 },
+    /// To the node at this place, the item of its site at that one.
+    Item { node: u8, item: u16 },
+}
+
+/// Rows, one after the other, each behind its length.
+#[derive(Default)]
+pub struct Rows {
+    words: Vec<u32>,
+    pub count: usize,
+}
+
+impl Rows {
+    pub fn push(&mut self, row: &Row) {
+        self.words.push(u32::try_from(row.len()).expect("a short row"));
+        self.words.extend_from_slice(row);
+        self.count += 1;
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Row> {
+        let mut rest = &self.words[..];
+        std::iter::from_fn(move || {
+            let (&len, behind) = rest.split_first()?;
+            let (row, behind) = behind.split_at(len as usize);
+            rest = behind;
+            Some(row)
+        })
+    }
+
+    pub fn clear(&mut self) {
+        self.words.clear();
+        self.count = 0;
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.words.capacity() * size_of::<u32>()
+    }
+}
+
+/// Everything that was computed so far.
+pub struct Model {
+    pub cluster: Cluster,
+    sites: Interned<u128, Site>,
+    glances: Vec<Glance>,
+    menus: Vec<Option<std::rc::Rc<[Item]>>>,
+    mails: Interned<Envelope, Mail>,
+    ghosts: Interned<Ghost, Ghost>,
+    outcomes: Vec<Result<Outcome, String>>,
+    deliveries: HashMap<(u32, u32), u32, Quick>,
+    checked: HashSet<(u32, u32), Quick>,
+    /// What was seen on the way, as bits of `Sight`.
+    pub seen: u64,
+    scratch: Vec<u32>,
+}
+
+impl Model {
+    pub fn new(cluster: Cluster) -> Self {
+        Self {
+            cluster,
+            sites: Interned::new(),
+            glances: Vec::new(),
+            menus: Vec::new(),
+            mails: Interned::new(),
+            ghosts: Interned::new(),
+            outcomes: Vec::new(),
+            deliveries: HashMap::default(),
+            checked: HashSet::default(),
+            seen: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    pub fn size(&self) -> usize {
+        self.cluster.nodes.len()
+    }
+
+    /// How many sites, messages and steps of single nodes there are.
+    pub fn parts(&self) -> [usize; 3] {
+        [self.sites.values.len(), self.mails.values.len(), self.outcomes.len()]
+    }
+
+    /// All nodes as they are before their first start.
+    pub fn start(&mut self) -> Vec<u32> {
+        let cluster = self.cluster.clone();
+        let mut row = Vec::new();
+        for (config, slow) in cluster.nodes.into_iter().zip(cluster.slow) {
+            let site = Site::new(config, cluster.members.clone(), !slow);
+            row.push(self.site(site));
+        }
+        row.push(self.ghosts.number(Ghost::default(), Ghost::default).0);
+        row.extend([0, 0]);
+        row
+    }
+
+    fn site(&mut self, site: Site) -> u32 {
+        let (role, term) = site.node.role();
+        let glance = Glance { role, term, disk_term: site.disk.hard_state.term };
+        let (number, new) = self.sites.number(site.fingerprint(), || site);
+        if new {
+            self.glances.push(glance);
+            self.menus.push(None);
+        }
+        number
+    }
+
+    pub fn site_at(&self, row: &Row, node: usize) -> &Site {
+        &self.sites.values[row[node] as usize]
+    }
+
+    fn mail(&mut self, envelope: Envelope) -> u32 {
+        let to = self.cluster.nodes.iter().position(|config| config.id == envelope.to);
+        let to = to.expect("messages go to nodes that there are");
+        self.mails.number(envelope.clone(), || Mail { envelope, to }).0
+    }
+
+    pub fn envelope(&self, mail: u32) -> &Envelope {
+        &self.mails.values[mail as usize].envelope
+    }
+
+    /// Computes what a site does, for the first time. A panic is a broken invariant as any other.
+    fn compute(&mut self, site: u32, act: &Act) -> u32 {
+        let before = &self.sites.values[site as usize];
+        let result = catch_unwind(AssertUnwindSafe(|| before.after(act)));
+        let outcome = match result {
+            Ok(Ok((after, mut effects))) => {
+                let sends = std::mem::take(&mut effects.sends);
+                let sends = sends.into_iter().map(|envelope| self.mail(envelope)).collect();
+                let (site, seen) = (self.site(after), effects.seen);
+                let matters = !Ghost::ignores(&effects);
+                effects.events.clear();
+                let effects = matters.then(|| Box::new(effects));
+                Ok(Outcome { site, sends, effects, seen })
+            }
+            Ok(Err(broken)) => Err(broken),
+            Err(panic) => Err(told(&*panic)),
+        };
+        self.outcomes.push(outcome);
+        u32::try_from(self.outcomes.len() - 1).expect("fewer than four billion steps")
+    }
+
+    fn delivery(&mut self, site: u32, mail: u32) -> u32 {
+        if let Some(&outcome) = self.deliveries.get(&(site, mail)) {
+            return outcome;
+        }
+        let act = Act::Deliver(self.envelope(mail).clone());
+        let outcome = self.compute(site, &act);
+        self.deliveries.insert((site, mail), outcome);
+        outcome
+    }
+
+    /// Has this step no effect at all?
+    fn is_idle(&self, site: u32, outcome: u32) -> bool {
+        match &self.outcomes[outcome as usize] {
+            Ok(it) => it.site == site && it.sends.is_empty() && it.effects.is_none(),
+            Err(_) => false,
+        }
+    }
+
+    /// What can happen to a site by itself.
+    fn menu(&mut self, number: u32) -> std::rc::Rc<[Item]> {
+        if let Some(menu) = &self.menus[number as usize] {
+            return menu.clone();
+        }
+        let acts = self.acts(&self.sites.values[number as usize]);
+        let mut menu: Vec<Item> = Vec::new();
+        for (act, cost) in acts {
+            let outcome = self.compute(number, &act);
+            if !self.is_idle(number, outcome) && !self.crashes_alike(&menu, cost, outcome) {
+                menu.push(Item { act, cost, outcome });
+            }
+        }
+        let menu: std::rc::Rc<[Item]> = menu.into();
+        self.menus[number as usize] = Some(menu.clone());
+        menu
+    }
+
+    /// Crashes at different places often leave the same.
+    fn crashes_alike(&self, menu: &[Item], cost: Option<Cost>, outcome: u32) -> bool {
+        let left = |outcome: u32| self.outcomes[outcome as usize].as_ref().ok().map(|it| it.site);
+        let alike = |item: &Item| item.cost == cost && left(item.outcome) == left(outcome);
+        cost == Some(Cost::Crash) && menu.iter().any(alike)
+    }
+
+    fn acts(&self, site: &Site) -> Vec<(Act, Option<Cost>)> {
+        let Cluster { nodes, target, bounds, .. } = &self.cluster;
+        let mut acts = vec![(Act::Lapse, None), (Act::Ring(Alarm::Heartbeat), Some(Cost::Heartbeat))];
+        acts.extend(site.unwritten().map(|place| (Act::Written(place), None)));
+        acts.extend((0..site.crash_points()).map(|at| (Act::Crash(at), Some(Cost::Crash))));
+        acts.push((Act::Read, Some(Cost::Read)));
+        acts.push((Act::Cut, Some(Cost::Cut)));
+        if site.leads() {
+            acts.push((Act::Ring(Alarm::Quorum), Some(Cost::QuorumLoss)));
+            acts.push((Act::Ring(Alarm::Disk), Some(Cost::DiskHang)));
+            acts.push((Act::Ring(Alarm::Transfer), None));
+            let commands = (0..bounds.of(Cost::Proposal)).map(|n| b'a' + n);
+            acts.extend(commands.map(|command| (Act::Propose(command), Some(Cost::Proposal))));
+            let others = nodes.iter().map(|config| config.id).filter(|&id| id != site.id());
+            acts.extend(others.map(|id| (Act::Transfer(id), Some(Cost::Transfer))));
+            acts.extend(target.iter().map(|to| (Act::Change(to.clone()), Some(Cost::Change))));
+        } else {
+            acts.push((Act::Ring(Alarm::Election), Some(Cost::Election)));
+        }
+        acts.retain(|(_, cost)| cost.is_none_or(|cost| bounds.of(cost) > 0));
+        acts
+    }
+
+    /// All states that follow on `row`, into `rows` and `moves`. An error is a broken invariant, and what
+    /// broke it.
+    pub fn expand(
+        &mut self,
+        row: &Row,
+        rows: &mut Rows,
+        moves: &mut Vec<Move>,
+    ) -> Result<(), (Move, String)> {
+        let size = self.size();
+        let spent = self.spent(row);
+        for place in size + 3..row.len() {
+            let mail = row[place];
+            if place > size + 3 && row[place - 1] == mail {
+                continue; // The same message once more.
+            }
+            let node = self.mails.values[mail as usize].to;
+            let dropped = Move::Mail { carried: Carried::Dropped, mail };
+            self.scratch.clear();
+            self.scratch.extend_from_slice(row);
+            self.scratch.remove(place);
+            rows.push(&self.scratch);
+            moves.push(dropped);
+            let outcome = self.delivery(row[node], mail);
+            if self.is_idle(row[node], outcome) {
+                continue;
+            }
+            let by = Move::Mail { carried: Carried::Delivered, mail };
+            self.follow(row, node, outcome, Some(place), spent, by, rows, moves)?;
+            if let Some(spent) = spent.spend(Cost::Duplicate, &self.cluster.bounds) {
+                self.seen |= Sight::Duplicated.bit();
+                let by = Move::Mail { carried: Carried::Duplicated, mail };
+                self.follow(row, node, outcome, None, spent, by, rows, moves)?;
+            }
+        }
+        for node in 0..size {
+            self.expand_items(row, node, spent, rows, moves)?;
+        }
+        Ok(())
+    }
+
+    fn expand_items(
+        &mut self,
+        row: &Row,
+        node: usize,
+        spent: Spent,
+        rows: &mut Rows,
+        moves: &mut Vec<Move>,
+    ) -> Result<(), (Move, String)> {
+        for (place, item) in self.menu(row[node]).iter().enumerate() {
+            let bounds = &self.cluster.bounds;
+            let after = item.cost.map_or(Some(spent), |cost| spent.spend(cost, bounds));
+            let Some(after) = after else { continue };
+            // Commands are proposed in their order: which is which does not matter.
+            if let Act::Propose(command) = item.act
+                && command != b'a' + spent.of(Cost::Proposal)
+            {
+                continue;
+            }
+            let (node8, item16) = (node as u8, u16::try_from(place).expect("a short menu"));
+            let by = Move::Item { node: node8, item: item16 };
+            self.follow(row, node, item.outcome, None, after, by, rows, moves)?;
+        }
+        Ok(())
+    }
+
+    fn spent(&self, row: &Row) -> Spent {
+        let size = self.size();
+        Spent(u64::from(row[size + 1]) | u64::from(row[size + 2]) << 32)
+    }
+
+    /// The state after a step of one node, if it is within bounds. The message at `place` is taken out.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a step, from one caller's loop")]
+    fn follow(
+        &mut self,
+        row: &Row,
+        node: usize,
+        outcome: u32,
+        place: Option<usize>,
+        spent: Spent,
+        by: Move,
+        rows: &mut Rows,
+        moves: &mut Vec<Move>,
+    ) -> Result<(), (Move, String)> {
+        let size = self.size();
+        let step = match &self.outcomes[outcome as usize] {
+            Ok(step) => step,
+            Err(broken) => return Err((by, broken.clone())),
+        };
+        if self.glances[step.site as usize].term.0 > self.cluster.bounds.term {
+            return Ok(());
+        }
+        let next = &mut self.scratch;
+        next.clear();
+        next.extend_from_slice(&row[..size + 1]);
+        next[node] = step.site;
+        next.extend([spent.0 as u32, (spent.0 >> 32) as u32]);
+        let dead = |sites: &[u32], mail: u32| {
+            let Mail { envelope, to } = &self.mails.values[mail as usize];
+            let Glance { role, disk_term, .. } = self.glances[sites[*to] as usize];
+            is_dead(envelope, role, disk_term)
+        };
+        let stays = row.iter().enumerate().skip(size + 3);
+        for (_, &mail) in stays.filter(|(at, _)| Some(*at) != place) {
+            if !dead(&next[..size], mail) {
+                next.push(mail);
+            }
+        }
+        for &mail in &step.sends {
+            if !dead(&next[..size], mail) {
+                next.push(mail);
+            }
+        }
+        if next.len() - (size + 3) > self.cluster.bounds.messages {
+            return Ok(());
+        }
+        next[size + 3..].sort_unstable();
+        if let Some(effects) = &step.effects {
+            let sites: Vec<&Site> =
+                next[..size].iter().map(|&site| &self.sites.values[site as usize]).collect();
+            let ghost = &self.ghosts.values[row[size] as usize];
+            let id = self.cluster.nodes[node].id;
+            let ghost = ghost.after(id, effects, &sites).map_err(|broken| (by, broken))?;
+            next[size] = self.ghosts.number(ghost.clone(), || ghost).0;
+        }
+        self.seen |= step.seen;
+        rows.push(&self.scratch);
+        moves.push(by);
+        Ok(())
+    }
+
+    /// What must hold in a state, as far as it was not checked in another one with the same parts.
+    pub fn check(&mut self, row: &Row) -> Result<(), String> {
+        let size = self.size();
+        let mut leaders = 0;
+        for a in 0..size {
+            leaders += usize::from(self.glances[row[a] as usize].role == RoleKind::Leader);
+            // Histories and sites are numbered apart: the highest bit tells which is meant.
+            if self.checked.insert((row[a], row[size] | 1 << 31)) {
+                let ghost = &self.ghosts.values[row[size] as usize];
+                ghost.check(&self.sites.values[row[a] as usize])?;
+            }
+            for b in a + 1..size {
+                if self.checked.insert((row[a], row[b])) {
+                    check_pair(self.site_at(row, a), self.site_at(row, b))?;
+                }
+            }
+        }
+        if leaders > 1 {
+            self.seen |= Sight::TwoLeaders.bit();
+        }
+        Ok(())
+    }
+
+    /// What a move says, and what the node then sends.
+    pub fn told(&mut self, row: &Row, by: Move) -> Vec<String> {
+        let (mut lines, outcome) = match by {
+            Move::Mail { carried, mail } => {
+                let envelope = self.envelope(mail).clone();
+                let line = match carried {
+                    Carried::Dropped => format!("drop  # {envelope}"),
+                    Carried::Delivered | Carried::Duplicated => format!("{carried}> {envelope}"),
+                };
+                let node = self.mails.values[mail as usize].to;
+                let delivered = carried != Carried::Dropped;
+                (vec![line], delivered.then(|| self.delivery(row[node], mail)))
+            }
+            Move::Item { node, item } => {
+                let menu = self.menu(row[usize::from(node)]);
+                let item = &menu[usize::from(item)];
+                let id: NodeId = self.cluster.nodes[usize::from(node)].id;
+                (vec![item.act.told(id)], Some(item.outcome))
+            }
+        };
+        let step = outcome.and_then(|it| self.outcomes[it as usize].as_ref().ok());
+        if let Some(step) = step {
+            lines.extend(step.sends.iter().map(|&mail| format!("    {}", self.envelope(mail))));
+            let status = self.sites.values[step.site as usize].node.status();
+            lines.push(format!("    {}", line(&status)));
+        }
+        lines
+    }
+
+    /// For the way to where a configuration begins: node `node` does `act`, whatever the bounds.
+    pub fn act(&mut self, row: &Row, node: usize, act: &Act) -> Vec<u32> {
+        let outcome = self.compute(row[node], act);
+        self.forced(row, node, outcome, None)
+    }
+
+    /// As `act`: all messages are delivered, and all writes done, until there are none; those to nodes in
+    /// `lost` are dropped.
+    pub fn settle(&mut self, row: &Row, lost: &[usize]) -> Vec<u32> {
+        let size = self.size();
+        let mut row = row.to_vec();
+        loop {
+            let written = (0..size).find_map(|node| {
+                self.site_at(&row, node).unwritten().next().map(|place| (node, place))
+            });
+            if let Some((node, place)) = written {
+                row = self.act(&row, node, &Act::Written(place));
+                continue;
+            }
+            let Some(&mail) = row.get(size + 3) else { return row };
+            let node = self.mails.values[mail as usize].to;
+            if lost.contains(&node) {
+                row.remove(size + 3);
+            } else {
+                let outcome = self.delivery(row[node], mail);
+                row = self.forced(&row, node, outcome, Some(size + 3));
+            }
+        }
+    }
+
+    fn forced(&mut self, row: &Row, node: usize, outcome: u32, place: Option<usize>) -> Vec<u32> {
+        let (mut rows, mut moves) = (Rows::default(), Vec::new());
+        let by = Move::Item { node: node as u8, item: 0 };
+        let spent = self.spent(row);
+        let messages = std::mem::replace(&mut self.cluster.bounds.messages, usize::MAX);
+        let term = std::mem::replace(&mut self.cluster.bounds.term, u64::MAX);
+        let done = self.follow(row, node, outcome, place, spent, by, &mut rows, &mut moves);
+        self.cluster.bounds.messages = messages;
+        self.cluster.bounds.term = term;
+        if let Err((_, broken)) = done {
+            panic!("on the way to the first state: {broken}");
+        }
+        rows.iter().next().expect("nothing is out of bounds").to_vec()
+    }
+}
+
+/// As a line of `status` in a golden script.
+fn line(status: &Status) -> String {
+    let Status { id, role, term, voted_for, last, durable, commit, .. } = status;
+    let vote = voted_for.map_or(String::from("-"), |id| id.to_string());
+    format!("{id}@{term} {role} vote={vote} last={last} durable={durable} commit={commit}")
+}
+
+/// What a panic says.
+fn told(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+    format!("panic: {}", text.unwrap_or_default())
+}
