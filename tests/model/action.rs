@@ -12,8 +12,6 @@ use raft_core::{
 pub enum Act {
     Deliver(Envelope),
     Ring(Alarm),
-    /// Its patience with its leader ends.
-    Lapse,
     /// The receipt of the write at this place comes.
     Written(usize),
     /// It loses what is on its way to the disk, except so many parts of it, and starts again.
@@ -37,7 +35,6 @@ impl Act {
             Self::Ring(Alarm::Disk) => format!("timeout {id}  # of its disk"),
             Self::Ring(Alarm::Quorum) => format!("timeout {id}  # of its quorum"),
             Self::Ring(_) => format!("timeout {id}"),
-            Self::Lapse => format!("tick 300ms  # for {id}: its patience with the leader ends"),
             Self::Written(place) => format!("sync {id} skip={place} n=1"),
             Self::Crash(atoms) => format!("crash {id}, restart {id}  # survivors: {atoms} parts"),
             Self::Propose(command) => format!("propose {id} {}", char::from(*command)),

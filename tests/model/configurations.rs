@@ -71,12 +71,12 @@ fn compacted(model: &mut Model) -> Vec<u32> {
 }
 
 pub fn e1_elections(size: Size) -> Configuration {
-    let bounds = Bounds::new(size.pick(2, 3), size.pick(3, 4))
-        .with(Cost::Election, size.pick(2, 3))
-        .with(Cost::Crash, size.pick(1, 1));
+    let bounds = Bounds::new(size.pick(1, 2), size.pick(2, 3))
+        .with(Cost::Election, 2)
+        .with(Cost::Crash, 1);
     Configuration {
         name: "E1 elections, crashes that lose what is not synced",
-        cluster: cluster(3, &[1, 2, 3], bounds),
+        cluster: cluster(3, size.pick(&[1, 2][..], &[1, 2, 3]), bounds),
         prologue: Model::start,
         sights: &[Sight::Elected, Sight::WriteTorn, Sight::EntryLostInCrash],
         states_min: 0,
@@ -84,15 +84,15 @@ pub fn e1_elections(size: Size) -> Configuration {
 }
 
 pub fn e2_replication(size: Size) -> Configuration {
-    let bounds = Bounds::new(size.pick(2, 2), size.pick(3, 4))
+    let bounds = Bounds::new(size.pick(2, 2), size.pick(2, 3))
         .with(Cost::Election, size.pick(1, 2))
         .with(Cost::Proposal, size.pick(1, 2))
         .with(Cost::Heartbeat, size.pick(0, 1))
-        .with(Cost::Duplicate, 1)
+        .with(Cost::Duplicate, size.pick(0, 1))
         .with(Cost::Crash, 1);
     Configuration {
         name: "E2 replication, messages dropped and duplicated, a torn write",
-        cluster: cluster(3, &[1, 2], bounds),
+        cluster: cluster(3, size.pick(&[1][..], &[1, 2]), bounds),
         prologue: elected,
         sights: &[
             Sight::Elected,
@@ -102,7 +102,6 @@ pub fn e2_replication(size: Size) -> Configuration {
             Sight::Superseded,
             Sight::CommittedOldTerm,
             Sight::VoteRefusedForLog,
-            Sight::Duplicated,
             Sight::TwoLeaders,
         ],
         states_min: 0,
@@ -110,7 +109,7 @@ pub fn e2_replication(size: Size) -> Configuration {
 }
 
 pub fn e3_joint_change(size: Size) -> Configuration {
-    let bounds = Bounds::new(2, size.pick(3, 4))
+    let bounds = Bounds::new(2, size.pick(2, 3))
         .with(Cost::Election, size.pick(1, 2))
         .with(Cost::Proposal, 1)
         .with(Cost::Heartbeat, size.pick(0, 1))
@@ -127,8 +126,8 @@ pub fn e3_joint_change(size: Size) -> Configuration {
 }
 
 pub fn e4_snapshot(size: Size) -> Configuration {
-    let bounds = Bounds::new(2, size.pick(3, 4))
-        .with(Cost::Election, 1)
+    let bounds = Bounds::new(2, size.pick(2, 3))
+        .with(Cost::Election, size.pick(0, 1))
         .with(Cost::Heartbeat, size.pick(1, 2))
         .with(Cost::Proposal, 1)
         .with(Cost::Duplicate, size.pick(0, 1))
@@ -141,7 +140,6 @@ pub fn e4_snapshot(size: Size) -> Configuration {
         cluster,
         prologue: compacted,
         sights: &[
-            Sight::Elected,
             Sight::SnapshotInstalled,
             Sight::SnapshotPassedOver,
             Sight::WriteTorn,
@@ -151,7 +149,7 @@ pub fn e4_snapshot(size: Size) -> Configuration {
 }
 
 pub fn e5_transfer(size: Size) -> Configuration {
-    let bounds = Bounds::new(3, size.pick(3, 4))
+    let bounds = Bounds::new(3, size.pick(2, 3))
         .with(Cost::Election, size.pick(1, 2))
         .with(Cost::Heartbeat, 1)
         .with(Cost::Proposal, size.pick(0, 1))
@@ -164,7 +162,7 @@ pub fn e5_transfer(size: Size) -> Configuration {
         sights: &[
             Sight::Elected,
             Sight::ElectedByTransfer,
-            Sight::StickyFollower,
+            Sight::VoteRefusedByLeader,
             Sight::QuorumLost,
             Sight::TransferGivenUp,
         ],
@@ -173,10 +171,10 @@ pub fn e5_transfer(size: Size) -> Configuration {
 }
 
 pub fn e6_reads(size: Size) -> Configuration {
-    let bounds = Bounds::new(size.pick(2, 3), size.pick(3, 4))
+    let bounds = Bounds::new(size.pick(2, 3), size.pick(2, 3))
         .with(Cost::Election, size.pick(1, 2))
         .with(Cost::Heartbeat, size.pick(0, 1))
-        .with(Cost::Proposal, 1)
+        .with(Cost::Proposal, size.pick(0, 1))
         .with(Cost::Read, size.pick(1, 2));
     Configuration {
         name: "E6 reads, while the leader sleeps and is replaced",
@@ -194,11 +192,11 @@ pub fn e6_reads(size: Size) -> Configuration {
 }
 
 pub fn e7_disk(size: Size) -> Configuration {
-    let bounds = Bounds::new(size.pick(2, 3), size.pick(3, 4))
+    let bounds = Bounds::new(size.pick(2, 3), size.pick(2, 3))
         .with(Cost::Election, size.pick(1, 2))
-        .with(Cost::Proposal, size.pick(2, 2))
+        .with(Cost::Proposal, size.pick(1, 2))
         .with(Cost::Heartbeat, size.pick(0, 1))
-        .with(Cost::DiskHang, 1)
+        .with(Cost::DiskHang, size.pick(0, 1))
         .with(Cost::Crash, size.pick(0, 1));
     Configuration {
         name: "E7 receipts in any order, of a log that is overwritten meanwhile",
@@ -209,7 +207,6 @@ pub fn e7_disk(size: Size) -> Configuration {
             Sight::EntryOverwritten,
             Sight::ReceiptOutOfOrder,
             Sight::StaleReceipt,
-            Sight::DiskHangs,
         ],
         states_min: 0,
     }

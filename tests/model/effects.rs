@@ -49,7 +49,7 @@ pub enum Sight {
     ReadServedToFollower,
     ReadFailed,
     VoteRefusedForLog,
-    StickyFollower,
+    VoteRefusedByLeader,
     QuorumLost,
     DiskHangs,
     TransferGivenUp,
@@ -221,7 +221,7 @@ fn note_sights(
                 note(Sight::VoteRefusedForLog, true);
             }
             Event::Ignored { why: Ignored::LeaderIsAlive, .. } => {
-                note(Sight::StickyFollower, true);
+                note(Sight::VoteRefusedByLeader, true);
             }
             Event::QuorumLost { .. } => note(Sight::QuorumLost, true),
             Event::DiskHangs { .. } => note(Sight::DiskHangs, true),

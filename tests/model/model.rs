@@ -250,7 +250,7 @@ impl Model {
 
     fn acts(&self, site: &Site) -> Vec<(Act, Option<Cost>)> {
         let Cluster { nodes, target, bounds, .. } = &self.cluster;
-        let mut acts = vec![(Act::Lapse, None), (Act::Ring(Alarm::Heartbeat), Some(Cost::Heartbeat))];
+        let mut acts = vec![(Act::Ring(Alarm::Heartbeat), Some(Cost::Heartbeat))];
         acts.extend(site.unwritten().map(|place| (Act::Written(place), None)));
         acts.extend((0..site.crash_points()).map(|at| (Act::Crash(at), Some(Cost::Crash))));
         acts.push((Act::Read, Some(Cost::Read)));
