@@ -47,8 +47,8 @@ use outbox::{Outbox, Sender};
 use read::PatientRead;
 use role::Role;
 use snapshot::Snapshots;
-pub(crate) use timeless::Forgetting;
 pub use timeless::Alarm;
+pub(crate) use timeless::Forgetting;
 
 /// One member of one Raft group, without a clock, a thread, a socket or a file.
 ///

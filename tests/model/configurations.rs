@@ -71,15 +71,14 @@ fn compacted(model: &mut Model) -> Vec<u32> {
 }
 
 pub fn e1_elections(size: Size) -> Configuration {
-    let bounds = Bounds::new(size.pick(1, 2), size.pick(2, 3))
-        .with(Cost::Election, 2)
-        .with(Cost::Crash, 1);
+    let bounds =
+        Bounds::new(size.pick(1, 2), size.pick(3, 4)).with(Cost::Election, 2).with(Cost::Crash, 1);
     Configuration {
         name: "E1 elections, crashes that lose what is not synced",
         cluster: cluster(3, size.pick(&[1, 2][..], &[1, 2, 3]), bounds),
         prologue: Model::start,
         sights: &[Sight::Elected, Sight::WriteTorn, Sight::EntryLostInCrash],
-        states_min: 0,
+        states_min: 700_000,
     }
 }
 
@@ -92,7 +91,7 @@ pub fn e2_replication(size: Size) -> Configuration {
         .with(Cost::Crash, 1);
     Configuration {
         name: "E2 replication, messages dropped and duplicated, a torn write",
-        cluster: cluster(3, size.pick(&[1][..], &[1, 2]), bounds),
+        cluster: cluster(3, &[1, 2], bounds),
         prologue: elected,
         sights: &[
             Sight::Elected,
@@ -104,7 +103,7 @@ pub fn e2_replication(size: Size) -> Configuration {
             Sight::VoteRefusedForLog,
             Sight::TwoLeaders,
         ],
-        states_min: 0,
+        states_min: 180_000,
     }
 }
 
@@ -120,13 +119,18 @@ pub fn e3_joint_change(size: Size) -> Configuration {
         name: "E3 one member replaced by another, in two steps",
         cluster,
         prologue: elected,
-        sights: &[Sight::Elected, Sight::JointCommitted, Sight::ChangeCommitted, Sight::EntryOverwritten],
-        states_min: 0,
+        sights: &[
+            Sight::Elected,
+            Sight::JointCommitted,
+            Sight::ChangeCommitted,
+            Sight::EntryOverwritten,
+        ],
+        states_min: 27_000,
     }
 }
 
 pub fn e4_snapshot(size: Size) -> Configuration {
-    let bounds = Bounds::new(2, size.pick(2, 3))
+    let bounds = Bounds::new(2, size.pick(3, 4))
         .with(Cost::Election, size.pick(0, 1))
         .with(Cost::Heartbeat, size.pick(1, 2))
         .with(Cost::Proposal, 1)
@@ -139,20 +143,16 @@ pub fn e4_snapshot(size: Size) -> Configuration {
         name: "E4 a snapshot against the log itself",
         cluster,
         prologue: compacted,
-        sights: &[
-            Sight::SnapshotInstalled,
-            Sight::SnapshotPassedOver,
-            Sight::WriteTorn,
-        ],
-        states_min: 0,
+        sights: &[Sight::SnapshotInstalled, Sight::SnapshotPassedOver, Sight::WriteTorn],
+        states_min: 200_000,
     }
 }
 
 pub fn e5_transfer(size: Size) -> Configuration {
     let bounds = Bounds::new(3, size.pick(2, 3))
         .with(Cost::Election, size.pick(1, 2))
-        .with(Cost::Heartbeat, 1)
-        .with(Cost::Proposal, size.pick(0, 1))
+        .with(Cost::Heartbeat, size.pick(0, 1))
+        .with(Cost::Proposal, 1)
         .with(Cost::Transfer, 1)
         .with(Cost::QuorumLoss, 1);
     Configuration {
@@ -162,19 +162,18 @@ pub fn e5_transfer(size: Size) -> Configuration {
         sights: &[
             Sight::Elected,
             Sight::ElectedByTransfer,
-            Sight::VoteRefusedByLeader,
             Sight::QuorumLost,
             Sight::TransferGivenUp,
         ],
-        states_min: 0,
+        states_min: 300_000,
     }
 }
 
 pub fn e6_reads(size: Size) -> Configuration {
-    let bounds = Bounds::new(size.pick(2, 3), size.pick(2, 3))
+    let bounds = Bounds::new(size.pick(2, 3), size.pick(3, 4))
         .with(Cost::Election, size.pick(1, 2))
         .with(Cost::Heartbeat, size.pick(0, 1))
-        .with(Cost::Proposal, size.pick(0, 1))
+        .with(Cost::Proposal, 1)
         .with(Cost::Read, size.pick(1, 2));
     Configuration {
         name: "E6 reads, while the leader sleeps and is replaced",
@@ -187,12 +186,12 @@ pub fn e6_reads(size: Size) -> Configuration {
             Sight::ReadServedToFollower,
             Sight::ReadFailed,
         ],
-        states_min: 0,
+        states_min: 2_400_000,
     }
 }
 
 pub fn e7_disk(size: Size) -> Configuration {
-    let bounds = Bounds::new(size.pick(2, 3), size.pick(2, 3))
+    let bounds = Bounds::new(size.pick(2, 3), size.pick(3, 4))
         .with(Cost::Election, size.pick(1, 2))
         .with(Cost::Proposal, size.pick(1, 2))
         .with(Cost::Heartbeat, size.pick(0, 1))
@@ -208,6 +207,6 @@ pub fn e7_disk(size: Size) -> Configuration {
             Sight::ReceiptOutOfOrder,
             Sight::StaleReceipt,
         ],
-        states_min: 0,
+        states_min: 90_000,
     }
 }

@@ -1,8 +1,8 @@
 //! What a node did in one step, and what must hold of one node alone.
 
 use raft_core::{
-    AppendOutcome, BallotKind, Entry, Envelope, Event, Fate, Ignored, LogIndex, LogPosition,
-    Membership, Message, Payload, ReadId, ReadOutcome, RoleKind, Status, Term,
+    AppendOutcome, BallotKind, Entry, Envelope, Event, Fate, LogIndex, LogPosition, Membership,
+    Message, Payload, ReadId, ReadOutcome, RoleKind, Status, Term,
 };
 use raft_sim::storage::durable::Durable;
 
@@ -49,7 +49,6 @@ pub enum Sight {
     ReadServedToFollower,
     ReadFailed,
     VoteRefusedForLog,
-    VoteRefusedByLeader,
     QuorumLost,
     DiskHangs,
     TransferGivenUp,
@@ -76,7 +75,8 @@ pub fn check_promises(envelope: &Envelope, disk: &Durable) -> Result<(), String>
                 voted == Some(envelope.to)
             }
             Message::AppendEntriesReply {
-                outcome: AppendOutcome::Accepted { durable, .. }, ..
+                outcome: AppendOutcome::Accepted { durable, .. },
+                ..
             } => *durable <= disk.last().index,
             _ => true,
         };
@@ -135,12 +135,7 @@ fn check_reads(effects: &Effects, id: raft_core::NodeId) -> Result<(), String> {
 }
 
 /// A leader only appends, and what it takes a peer to have does not become less.
-fn check_append_only(
-    before: &Site,
-    was: &Status,
-    after: &Site,
-    is: &Status,
-) -> Result<(), String> {
+fn check_append_only(before: &Site, was: &Status, after: &Site, is: &Status) -> Result<(), String> {
     if was.role != RoleKind::Leader || is.role != RoleKind::Leader || was.term != is.term {
         return Ok(());
     }
@@ -220,9 +215,6 @@ fn note_sights(
             Event::VoteRefused { why: raft_core::VoteRefusal::LogBehind { .. }, .. } => {
                 note(Sight::VoteRefusedForLog, true);
             }
-            Event::Ignored { why: Ignored::LeaderIsAlive, .. } => {
-                note(Sight::VoteRefusedByLeader, true);
-            }
             Event::QuorumLost { .. } => note(Sight::QuorumLost, true),
             Event::DiskHangs { .. } => note(Sight::DiskHangs, true),
             Event::TransferFailed { .. } => note(Sight::TransferGivenUp, true),
@@ -230,8 +222,10 @@ fn note_sights(
             _ => {}
         }
     }
-    let offered = matches!(act, Act::Deliver(it) if matches!(it.message, Message::InstallSnapshot { .. }));
-    let answered = effects.sends.iter().any(|it| matches!(it.message, Message::AppendEntriesReply { .. }));
+    let offered =
+        matches!(act, Act::Deliver(it) if matches!(it.message, Message::InstallSnapshot { .. }));
+    let answered =
+        effects.sends.iter().any(|it| matches!(it.message, Message::AppendEntriesReply { .. }));
     note(Sight::SnapshotPassedOver, offered && answered);
     effects.seen |= seen;
 }

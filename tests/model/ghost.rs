@@ -71,7 +71,9 @@ impl Ghost {
         for entry in &effects.committed {
             if let Some((chosen, _)) = self.at(entry.index) {
                 if chosen != entry {
-                    return Err(format!("State Machine Safety: {id} commits {entry}, not {chosen}"));
+                    return Err(format!(
+                        "State Machine Safety: {id} commits {entry}, not {chosen}"
+                    ));
                 }
                 continue;
             }
@@ -82,7 +84,9 @@ impl Ghost {
                 return Err(format!("{id} commits {entry} behind a gap"));
             }
             if !on_disks(members, entry.position(), sites) {
-                return Err(format!("{id} commits {entry} without a durable majority of {members}"));
+                return Err(format!(
+                    "{id} commits {entry} without a durable majority of {members}"
+                ));
             }
             if self.dead.contains(&entry.position()) {
                 return Err(format!("{id} commits {entry}, which was called superseded"));
@@ -143,7 +147,10 @@ impl Ghost {
                 return Err(format!("State Machine Safety: {id} does not have {entry}"));
             }
             if site.leads() && *term < status.term && !agrees {
-                return Err(format!("Leader Completeness: {id} leads {} without {entry}", status.term));
+                return Err(format!(
+                    "Leader Completeness: {id} leads {} without {entry}",
+                    status.term
+                ));
             }
         }
         Ok(())

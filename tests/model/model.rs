@@ -258,7 +258,10 @@ impl Model {
         if site.leads() {
             acts.push((Act::Ring(Alarm::Quorum), Some(Cost::QuorumLoss)));
             acts.push((Act::Ring(Alarm::Disk), Some(Cost::DiskHang)));
-            acts.push((Act::Ring(Alarm::Transfer), None));
+            // Without a transfer, a heartbeat would be what is due at that time.
+            if site.node.status().transferring_to.is_some() {
+                acts.push((Act::Ring(Alarm::Transfer), None));
+            }
             let commands = (0..bounds.of(Cost::Proposal)).map(|n| b'a' + n);
             acts.extend(commands.map(|command| (Act::Propose(command), Some(Cost::Proposal))));
             let others = nodes.iter().map(|config| config.id).filter(|&id| id != site.id());

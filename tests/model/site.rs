@@ -3,13 +3,13 @@
 //! A site depends on nothing outside of it. So what it does on an event is computed once, and looked up
 //! after that, however many states of the whole contain this site.
 
-use std::hash::{Hash, Hasher};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    Alarm, Config, Entry, Incoming, Input, Instant, LogIndex, LogPosition, Membership,
-    Message, Node, NodeId, Output, Receipt, RoleKind, Snapshot, Status, Timestamp, Write,
+    Alarm, Config, Entry, Incoming, Input, Instant, LogIndex, LogPosition, Membership, Message,
+    Node, NodeId, Output, Receipt, RoleKind, Snapshot, Status, Timestamp, Write,
 };
 use raft_sim::storage::durable::Durable;
 use xxhash_rust::xxh3::Xxh3;
@@ -95,7 +95,7 @@ impl Site {
         site.settle(&mut effects)?;
         // A follower that sticks to its leader ignores requests for its vote, which changes nothing: that is
         // what happens to a message that is lost, too. So nobody here has that patience.
-        site.node.forget_time(Some(Alarm::Patience));
+        forget_time(&mut site.node);
         site.node.check_invariants();
         check_step(self, &before, act, &site, &site.node.status(), &mut effects)?;
         Ok((site, effects))
@@ -261,6 +261,12 @@ impl Site {
     }
 }
 
+/// First every moment goes to its place, then the first of these passes.
+fn forget_time(node: &mut Node) {
+    node.forget_time(None);
+    node.forget_time(Some(Alarm::Patience));
+}
+
 /// Whether an answer will name this life of the sender.
 fn is_question(message: &Message) -> bool {
     matches!(message, Message::RequestVote { .. } | Message::ReadIndex { .. })
@@ -282,13 +288,13 @@ fn tear(disk: &mut Durable, write: &Write, atoms: usize) {
 /// A life begins. Every other node is known at once to run on its first disk: an old answer of each
 /// says so, which has no other effect.
 fn start(config: &Config, disk: &Durable) -> Node {
-    let mut node =
-        Node::new(config.clone(), disk.restored(), NOW).expect("what a crash leaves can be started");
+    let mut node = Node::new(config.clone(), disk.restored(), NOW)
+        .expect("what a crash leaves can be started");
     let members: Vec<NodeId> = disk.base.membership.nodes().collect();
     for from in members.into_iter().filter(|&id| id != config.id) {
         node.step(NOW, Input::Message(super::action::hello(from, config.id)));
     }
     node.poll(&mut Output::default()); // What it says of those.
-    node.forget_time(Some(Alarm::Patience));
+    forget_time(&mut node);
     node
 }

@@ -8,8 +8,8 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Alarm, Forgetting, Node};
 use super::role::{Follower, Leader, Role};
+use super::{Alarm, Forgetting, Node};
 use crate::event::Ignored;
 use crate::message::{Message, QuestionId, Round};
 use crate::output::{Consistency, ReadId, ReadOutcome};

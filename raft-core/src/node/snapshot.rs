@@ -11,8 +11,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Alarm, Forgetting, Node};
 use super::role::{Follower, Leader, Role};
+use super::{Alarm, Forgetting, Node};
 use crate::configurations::Configurations;
 use crate::event::{Event, Ignored};
 use crate::message::Message;

@@ -76,7 +76,8 @@ impl Forgetting {
 
 impl Node {
     /// Moves every moment that this node remembers to one of two places: in the past, if it has passed
-    /// when `passed` rings, or by [`Alarm::ORIGIN`] if that is `None`; else to where its [`Alarm`] rings.
+    /// when `passed` rings, or by [`Alarm::ORIGIN`] if that is `None`; else to where its [`Alarm`] rings
+    /// (so that a moment which was set just now passes only the next time that the node forgets the time).
     /// What is left of chance goes as well. The clock stands at [`Alarm::ORIGIN`] then.
     ///
     /// # Panics
