@@ -83,7 +83,7 @@ pub fn e1_elections(size: Size) -> Configuration {
 }
 
 pub fn e2_replication(size: Size) -> Configuration {
-    let bounds = Bounds::new(size.pick(2, 2), size.pick(2, 3))
+    let bounds = Bounds::new(size.pick(2, 3), size.pick(2, 3))
         .with(Cost::Election, size.pick(1, 2))
         .with(Cost::Proposal, size.pick(1, 2))
         .with(Cost::Heartbeat, size.pick(0, 1))

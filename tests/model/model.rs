@@ -118,6 +118,9 @@ pub struct Model {
     /// What was seen on the way, as bits of `Sight`.
     pub seen: u64,
     scratch: Vec<u32>,
+    /// Sites that were taken for the one with this number, as many as are wanted.
+    twins: Vec<(u32, Site)>,
+    pub twins_wanted: usize,
 }
 
 impl Model {
@@ -134,6 +137,8 @@ impl Model {
             checked: HashSet::default(),
             seen: 0,
             scratch: Vec::new(),
+            twins: Vec::new(),
+            twins_wanted: 0,
         }
     }
 
@@ -162,7 +167,9 @@ impl Model {
     fn site(&mut self, site: Site) -> u32 {
         let (role, term) = site.node.role();
         let glance = Glance { role, term, disk_term: site.disk.hard_state.term };
+        let twin = (self.twins.len() < self.twins_wanted).then(|| site.clone());
         let (number, new) = self.sites.number(site.fingerprint(), || site);
+        self.twins.extend(twin.filter(|_| !new).map(|twin| (number, twin)));
         if new {
             self.glances.push(glance);
             self.menus.push(None);
@@ -454,6 +461,28 @@ impl Model {
             lines.push(format!("    {}", line(&status)));
         }
         lines
+    }
+
+    /// Sites that came about in another way than the one that stands for them do the same as that one, on
+    /// every message that there is and whatever else can happen; how many were compared, and how many of
+    /// those differ in what does not count.
+    pub fn compare_twins(&self) -> (usize, usize) {
+        let mut differ = 0;
+        for (number, twin) in &self.twins {
+            let site = &self.sites.values[*number as usize];
+            differ += usize::from(format!("{:?}", site.node) != format!("{:?}", twin.node));
+            let mut acts: Vec<Act> = self.acts(site).into_iter().map(|(act, _)| act).collect();
+            let mails = self.mails.values.iter().map(|mail| mail.envelope.clone());
+            acts.extend(mails.filter(|it| it.to == site.id()).map(Act::Deliver));
+            for act in acts {
+                let done = |site: &Site| {
+                    let (after, effects) = site.after(&act).expect("no invariant is broken");
+                    (after.fingerprint(), effects.sends)
+                };
+                assert_eq!(done(site), done(twin), "{}", act.told(site.id()));
+            }
+        }
+        (self.twins.len(), differ)
     }
 
     /// For the way to where a configuration begins: node `node` does `act`, whatever the bounds.

@@ -87,6 +87,15 @@ pub fn explore(cluster: &Cluster, prologue: Prologue) -> Report {
     }
 }
 
+/// Compares up to so many sites that were reached in two ways: see `Model::compare_twins`.
+pub fn compare_twins(cluster: &Cluster, prologue: Prologue, wanted: usize) -> (usize, usize) {
+    let mut search = Search::new(cluster, prologue, false);
+    search.model.twins_wanted = wanted;
+    let broken = search.run();
+    assert!(broken.is_none(), "an invariant is broken");
+    search.model.compare_twins()
+}
+
 impl Search {
     fn new(cluster: &Cluster, prologue: Prologue, with_parents: bool) -> Self {
         let mut model = Model::new(cluster.clone());
