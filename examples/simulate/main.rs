@@ -14,6 +14,7 @@
 //! - `record`: results that accumulate in a file.
 
 #[path = "../../tests/harness/leaderboard/mod.rs"]
+#[allow(unreachable_pub, reason = "a module of a test is nobody's library")]
 mod leaderboard;
 mod record;
 mod run;
