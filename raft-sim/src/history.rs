@@ -33,8 +33,9 @@ pub struct Record {
     pub called: u64,
     /// How it ended.
     pub end: End,
-    /// Which entry decided about it, if one did: known when the run is over, and to no client.
-    pub decided: Option<LogIndex>,
+    /// Which entry decided about it, if one did, and the response: known when the run is over, also of
+    /// what no client was told.
+    pub decided: Option<(LogIndex, Bytes)>,
     /// The highest index that any client had been told by then.
     told: LogIndex,
 }
@@ -142,7 +143,7 @@ impl History {
                 let operation = *proposed.unwrap_or_else(|| panic!("nobody proposed {entry}"));
                 self.check_entry(operation, entry.index, command);
                 if workload.decides(command, response) {
-                    let before = decided[operation].replace(entry.index);
+                    let before = decided[operation].replace((entry.index, response.clone()));
                     let what = &self.operations[operation];
                     assert_eq!(before, None, "counted again at {}: {what:?}", entry.index);
                 }
@@ -214,13 +215,14 @@ impl History {
 impl Record {
     /// Nothing happens before it was asked; an answer reflects what it must.
     fn check_moment(&self) {
-        if let Some(index) = self.decided {
+        let decided = self.decided.as_ref().map(|(index, _)| *index);
+        if let Some(index) = decided {
             assert!(index > self.told, "counted at {index}, before it was asked: {self:?}");
         }
         let End::Answered { position: LogPosition { index, .. }, .. } = self.end else { return };
         let least = match self.request {
             Request::Write { .. } => {
-                self.decided.unwrap_or_else(|| panic!("answered, never decided: {self:?}"))
+                decided.unwrap_or_else(|| panic!("answered, never decided: {self:?}"))
             }
             Request::Read { how, .. } => match how {
                 Freshness::Linearizable | Freshness::Lease => self.told,

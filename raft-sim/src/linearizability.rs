@@ -278,6 +278,10 @@ impl<'a, M: Model> Search<'a, M> {
         let Operation { input, returned, .. } = &self.history[number];
         let output = returned.as_ref().map(|(_, output)| output);
         let Some(after) = self.model.step(&self.state, input, output) else { return false };
+        // What had no answer and changes nothing explains nothing: it might as well not have happened.
+        if output.is_none() && after == self.state {
+            return false;
+        }
         self.taken.flip(number);
         if !self.seen.insert((self.taken.clone(), after.clone())) {
             self.taken.flip(number);
