@@ -144,9 +144,9 @@ impl<W: Workload> Simulation<W> {
         if !self.intervenes() {
             return;
         }
-        match self.random.u8(..6) {
-            0 => return self.rot(),
-            1 => return self.meddle(),
+        match self.random.u8(..7) {
+            0 | 1 => return self.rot(),
+            2 | 3 => return self.meddle(),
             _ => {}
         }
         let Some(id) = self.anyone_running() else { return };
