@@ -72,8 +72,11 @@ pub struct Checker {
     pub reads_served: u64,
     /// How many configurations took effect at a leader.
     pub configurations: u64,
+    /// How many snapshots of other nodes took the place of a state machine.
     pub snapshots_installed: u64,
+    /// How many membership changes were declared committed.
     pub changes_committed: u64,
+    /// How many proposals and changes ended as unknown.
     pub unknown_fates: u64,
     /// What must explain every step. `None` once something has happened that no protocol explains.
     spec: Option<Spec>,
@@ -86,6 +89,7 @@ impl Default for Checker {
 }
 
 impl Checker {
+    /// A checker that has seen nothing yet.
     pub fn new() -> Self {
         Self {
             leaders: BTreeMap::new(),
@@ -150,6 +154,7 @@ impl Checker {
         }
     }
 
+    /// A node is gone for good; its disk counts for what was committed with its help.
     pub fn on_death(&mut self, id: NodeId, disk: Durable) {
         self.last_seen.remove(&id);
         if let Some(spec) = &mut self.spec {
@@ -158,6 +163,7 @@ impl Checker {
         self.graves.insert(id, disk);
     }
 
+    /// A read was asked for: what it must at least reflect is known now.
     pub fn on_read_started(&mut self, id: NodeId, life: u64, read: ReadId, how: Consistency) {
         let index = match how {
             Consistency::Linearizable | Consistency::Lease => self.visible,

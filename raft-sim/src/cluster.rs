@@ -29,7 +29,9 @@ pub fn n(id: u64) -> NodeId {
 
 /// One member: its node while it runs, its disk always. Its state machine is in [`Cluster::replicas`].
 pub struct Member<D> {
+    /// `None` while it is down.
     pub node: Option<Node>,
+    /// What survives.
     pub disk: D,
     /// Chunks to be read for peers.
     pub orders: VecDeque<ChunkOrder>,
@@ -103,29 +105,43 @@ fn instant(nanos: i128) -> Instant {
 /// chunks to read and to store are in its lists.
 #[derive(Debug, Default)]
 pub struct Effects {
+    /// To be sent at once.
     pub messages: Vec<Envelope>,
+    /// To take the place of the state machine, before what is committed.
     pub restore: Option<Snapshot>,
+    /// To be applied, in this order.
     pub committed: Vec<Entry>,
+    /// Reads that may be served, or not.
     pub reads: Vec<ReadOutcome>,
+    /// What became of proposals.
     pub proposals: Vec<ProposalOutcome>,
+    /// What became of membership changes.
     pub changes: Vec<ChangeOutcome>,
+    /// Is a snapshot to be cut?
     pub snapshot_due: bool,
+    /// What there is to tell.
     pub events: Vec<Event>,
     /// Did it hand out a write?
     pub wrote: bool,
     /// So many chunks are to be read, and so many orders about an arriving snapshot carried out.
     pub chunks: usize,
+    /// So many orders about a snapshot that arrives were given.
     pub incoming: usize,
+    /// Up to where the log was compacted.
     pub compacted: Option<LogPosition>,
 }
 
 /// The members, and what watches them.
 pub struct Cluster<D = Disk, M = DigestMachine> {
+    /// The true time.
     pub now: Instant,
+    /// All that exist, up or down.
     pub members: BTreeMap<NodeId, Member<D>>,
     /// The state machines of the members that run.
     pub replicas: BTreeMap<NodeId, Replica<M>>,
+    /// What a state machine must answer.
     pub reference: Reference<M>,
+    /// Watches every step.
     pub checker: Checker,
     /// The members that the cluster started with.
     pub membership: Membership,
@@ -187,10 +203,12 @@ impl<D: Storage, M: StateMachine> Cluster<D, M> {
         member.disk
     }
 
+    /// All members that exist, in order.
     pub fn ids(&self) -> Vec<NodeId> {
         self.members.keys().copied().collect()
     }
 
+    /// Does it exist, and run?
     pub fn is_up(&self, id: NodeId) -> bool {
         self.members.get(&id).is_some_and(|member| member.node.is_some())
     }

@@ -98,6 +98,7 @@ enum Happening {
 
 /// One run.
 pub struct Simulation<W: Workload> {
+    /// The nodes, and what watches them.
     pub cluster: Cluster<Store, W::Machine>,
     workload: Rc<W>,
     clients: Vec<Client>,

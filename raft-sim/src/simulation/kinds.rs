@@ -8,7 +8,11 @@ macro_rules! kinds {
         $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name {
-            $($(#[$what])* $kind,)*
+            $(
+                #[doc = concat!("The kind that is called \"", $called, "\".")]
+                $(#[$what])*
+                $kind,
+            )*
         }
 
         impl $name {

@@ -14,17 +14,27 @@ use crate::storage::shipping::Store;
 /// What a seed draws for itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
+    /// How many voters there are in the beginning, 1 to 7.
     pub size: u64,
+    /// How likely a message is lost, 0 to 1.
     pub loss: f64,
+    /// How likely a message comes twice, 0 to 1.
     pub duplication: f64,
+    /// The longest that a message takes.
     pub delay_max: Duration,
+    /// The longest that a disk waits with what it was given.
     pub sync_max: Duration,
     /// Every how often, about, something breaks.
     pub fault_interval: Duration,
+    /// Every how often, about, a client does something.
     pub client_interval: Duration,
+    /// [`Config::append_bytes_max`](raft_core::Config).
     pub append_bytes_max: u64,
+    /// [`Config::inflight_messages_max`](raft_core::Config).
     pub inflight_messages_max: usize,
+    /// [`Config::uncommitted_bytes_max`](raft_core::Config).
     pub uncommitted_bytes_max: u64,
+    /// [`Config::unapplied_bytes_max`](raft_core::Config).
     pub unapplied_bytes_max: u64,
     /// How likely a node is polled only after more has queued up.
     pub lazy_poll: f64,
@@ -33,28 +43,37 @@ pub struct Options {
     pub curse: f64,
     /// Every how often, about, an operator does something.
     pub operator_interval: Duration,
+    /// [`Config::snapshot_after_bytes`](raft_core::Config).
     pub snapshot_after_bytes: u64,
+    /// [`Config::trailing_bytes_max`](raft_core::Config).
     pub trailing_bytes_max: u64,
+    /// [`Config::snapshot_chunk_bytes_max`](raft_core::Config).
     pub snapshot_chunk_bytes_max: u64,
+    /// Who makes voters of learners.
     pub promotion: Promotion,
+    /// Are there leases, and how far may clocks be wrong then?
     pub lease_clock_drift_ppm: Option<u32>,
     /// Every how often, about, something about a disk breaks.
     pub disk_fault_interval: Duration,
     /// Every how often, about, some node reads again a part of what it wrote long ago.
     pub scrub_interval: Duration,
+    /// The size of the files of a log.
     pub segment_bytes: u64,
     /// Reads and writes are cut short and interrupted, as systems may.
     pub short_io: bool,
+    /// The shortest election timeout, of all members where there are leases.
     pub election_timeout: Duration,
     /// So many heartbeats make an election timeout.
     pub heartbeats: u32,
     /// Every other node waits twice as long; never with leases.
     pub uneven_timeouts: bool,
+    /// [`Config::waiting_reads_max`](raft_core::Config).
     pub waiting_reads_max: usize,
     /// What `fault` may do in this run, besides crashes.
     pub faults: Vec<Kind>,
     /// At which moments a fault is likely, and how likely.
     pub moments: Vec<Moment>,
+    /// How likely something happens at a moment that is watched for, 0 to 1.
     pub strike: f64,
     /// How likely a message is held back for seconds.
     pub late: f64,
@@ -64,6 +83,7 @@ pub struct Options {
     pub churn: f64,
     /// Without leases, clocks go at half to twice the pace of time.
     pub wrong_clocks: bool,
+    /// How clients behave.
     pub clients: ClientOptions,
 }
 

@@ -17,6 +17,7 @@ macro_rules! counters {
     ) => {
         $(#[$about])*
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "most counters say by their names what they count")]
         pub struct $name {
             $($(#[$what])* pub $counter: u64,)*
             $($(#[$which])* pub $other: $type,)*
@@ -157,6 +158,7 @@ impl Report {
             + waits_for_room
     }
 
+    /// Counts what a node tells of.
     pub fn count(&mut self, event: &Event) {
         match event {
             Event::Promoting { .. } => self.promotions += 1,

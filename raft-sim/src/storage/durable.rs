@@ -14,6 +14,7 @@ pub struct Durable {
     pub incarnation: Incarnation,
     /// What the log stands on.
     pub base: LogBase,
+    /// The log behind its base.
     pub entries: Vec<Entry>,
     /// What this disk once had and lost.
     pub lost: LogPosition,
@@ -61,6 +62,7 @@ impl Durable {
         self.append(write.truncate_from(), write.entries());
     }
 
+    /// A vote is durable, if there is one.
     pub fn vote(&mut self, hard_state: Option<HardState>) {
         self.hard_state = hard_state.unwrap_or(self.hard_state);
     }
@@ -79,6 +81,7 @@ impl Durable {
         self.drop_log_without_snapshot();
     }
 
+    /// What is from here on is cut off, and this comes behind.
     pub fn append(&mut self, truncate_from: Option<LogIndex>, entries: &[Entry]) {
         if let Some(from) = truncate_from {
             self.entries.truncate(self.entries.partition_point(|entry| entry.index < from));
@@ -88,6 +91,7 @@ impl Durable {
         self.entries.extend(entries.iter().filter(|entry| entry.index > base).cloned());
     }
 
+    /// A snapshot is durable; the two newest stay.
     pub fn keep(&mut self, snapshot: Snapshot) {
         self.snapshots.retain(|held| held.base.position != snapshot.base.position);
         self.snapshots.push(snapshot);
@@ -114,6 +118,7 @@ impl Durable {
         }
     }
 
+    /// Where the log ends.
     pub fn last(&self) -> LogPosition {
         self.entries.last().map_or(self.base.position, Entry::position)
     }

@@ -15,6 +15,7 @@ use super::durable::Durable;
 /// A disk that forgets what was not synced. Writes may complete in any order, but a crash keeps only
 /// those before which none is missing.
 pub struct Disk {
+    /// What would survive a crash.
     pub durable: Durable,
     /// The bytes of complete snapshots, the newest last; two are kept.
     contents: Vec<(SnapshotId, Bytes)>,
@@ -26,10 +27,13 @@ pub struct Disk {
 
 /// A write on its way.
 pub struct Queued {
+    /// The vote that it brings.
     pub hard_state: Option<HardState>,
     /// An arrived snapshot that takes the place of the log.
     pub snapshot: Option<(Snapshot, Bytes)>,
+    /// Where it cuts the log.
     pub truncate_from: Option<LogIndex>,
+    /// The entries that it brings.
     pub entries: Vec<Entry>,
     /// Gone once it has completed.
     write: Option<Write>,

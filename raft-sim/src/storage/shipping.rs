@@ -27,6 +27,7 @@ use super::durable::Durable;
 
 /// A member's log, snapshots and disk.
 pub struct Store {
+    /// The disk, which can be told to fail.
     pub sim: SimDisk,
     config: WalConfig,
     random: fastrand::Rng,
@@ -59,21 +60,28 @@ pub struct Store {
     newest_segment: u64,
     /// What the last start found.
     pub found: RecoveryReport,
+    /// What happened to it.
     pub tally: Tally,
 }
 
 /// What happened to a store, besides what its disk counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
+    /// Batches made durable.
     pub batches: u64,
+    /// Segments begun.
     pub rolls: u64,
+    /// Segments dropped behind a snapshot.
     pub segments_dropped: u64,
+    /// Files read again.
     pub scrubs: u64,
     /// Scrubs that found damage.
     pub damage_scrubbed: u64,
+    /// Damaged segments written again.
     pub rewritten: u64,
     /// Orders to write a segment again that had been overtaken.
     pub rewrites_refused: u64,
+    /// Marks left behind the end of an idle log.
     pub marks: u64,
 }
 
