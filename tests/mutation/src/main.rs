@@ -91,7 +91,7 @@ fn all() -> Result<ExitCode, Box<dyn Error>> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .nth(2)
-        .expect("the manifest stands in tests/mutants of the repository");
+        .expect("the manifest stands in tests/mutation of the repository");
     let copy = repository.join("target/mutants").join(target.package);
     let mutants = list::all(repository, target.package)?;
     let mut out = BTreeSet::new();

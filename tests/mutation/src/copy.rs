@@ -20,7 +20,7 @@ pub fn make(repository: &Path, copy: &Path) -> Result<(), Box<dyn Error>> {
         .output()?;
     for file in String::from_utf8(files.stdout)?.lines() {
         let from = repository.join(file);
-        if from.is_file() && !file.starts_with("tests/mutants/") {
+        if from.is_file() && !file.starts_with("tests/mutation/") {
             write(&copy.join(file), &fs::read(from)?)?;
         }
     }
