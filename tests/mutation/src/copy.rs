@@ -11,8 +11,14 @@ const MEMBERS: [&str; 3] = ["raft-core", "raft-wal", "raft-sim"];
 /// The tests of the root package that need no more than these members.
 const TESTS: [&str; 5] = ["envelopes", "golden", "log", "paper", "quorum"];
 
-/// Brings the copy up to date; the crate that is mutated is woven in afterwards.
-pub fn make(repository: &Path, copy: &Path) -> Result<(), Box<dyn Error>> {
+/// Brings the copy up to date, but for the sources of the crate that is mutated: those are returned.
+pub fn make(
+    repository: &Path,
+    copy: &Path,
+    package: &str,
+) -> Result<Vec<String>, Box<dyn Error>> {
+    let sources = format!("{package}/src/");
+    let mut mutated = Vec::new();
     let files = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard", "--", "tests"])
         .args(MEMBERS)
@@ -20,7 +26,9 @@ pub fn make(repository: &Path, copy: &Path) -> Result<(), Box<dyn Error>> {
         .output()?;
     for file in String::from_utf8(files.stdout)?.lines() {
         let from = repository.join(file);
-        if from.is_file() && !file.starts_with("tests/mutation/") {
+        if file.starts_with(&sources) {
+            mutated.push(file.to_owned());
+        } else if from.is_file() && !file.starts_with("tests/mutation/") {
             write(&copy.join(file), &fs::read(from)?)?;
         }
     }
@@ -28,7 +36,8 @@ pub fn make(repository: &Path, copy: &Path) -> Result<(), Box<dyn Error>> {
         fs::copy(repository.join("Cargo.lock"), copy.join("Cargo.lock"))?;
     }
     let whole: Table = fs::read_to_string(repository.join("Cargo.toml"))?.parse()?;
-    write(&copy.join("Cargo.toml"), toml::to_string(&reduced(whole)?)?.as_bytes())
+    write(&copy.join("Cargo.toml"), toml::to_string(&reduced(whole)?)?.as_bytes())?;
+    Ok(mutated)
 }
 
 /// Writes what is not there already: what keeps its age is not compiled again.

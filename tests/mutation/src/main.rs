@@ -13,11 +13,16 @@ mod weave;
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use list::Mutant;
 use run::Verdict;
+use weave::Woven;
 
 /// What one crate's mutants are shown to: test programs in the order in which they are run, first
 /// what kills most per second. `lib` is the unit tests of the crate itself.
@@ -27,6 +32,9 @@ struct Target {
     tests: &'static [(&'static str, &'static str)],
     /// What makes the long tests shorter.
     environment: &'static [(&'static str, &'static str)],
+    /// So many seconds of a processor one program may take: ten times what any needs. What others
+    /// take of the machine meanwhile does not count.
+    processor_seconds: u32,
 }
 
 const TARGETS: &[Target] = &[
@@ -42,6 +50,7 @@ const TARGETS: &[Target] = &[
             ("raft-leaderboard", "envelopes"),
         ],
         environment: &[("ENVELOPES", "2000")],
+        processor_seconds: 10,
     },
     Target {
         package: "raft-wal",
@@ -69,6 +78,7 @@ const TARGETS: &[Target] = &[
             ("raft-wal", "corruption"),
         ],
         environment: &[("DIRECTORIES", "300")],
+        processor_seconds: 60,
     },
 ];
 
@@ -94,35 +104,71 @@ fn all() -> Result<ExitCode, Box<dyn Error>> {
         .expect("the manifest stands in tests/mutation of the repository");
     let copy = repository.join("target/mutants").join(target.package);
     let mutants = list::all(repository, target.package)?;
-    let mut out = BTreeSet::new();
-    copy::make(repository, &copy)?;
-    let woven = loop {
-        let woven = weave::all(repository, &copy, target.package, &mutants, &out)?;
-        let errors = run::errors(&copy, target.package, &woven)?;
-        eprintln!("{} of {} mutants are in, {} do not compile", woven.ids().len(), mutants.len(), errors.len());
-        if errors.is_empty() {
-            break woven;
-        }
-        out.extend(errors);
-    };
+    let files = copy::make(repository, &copy, target.package)?;
+    let woven = weave(repository, &copy, target, &files, &mutants)?;
+    let number = |number: &str| number.parse::<usize>();
     let chosen = |(id, mutant): &(usize, &Mutant)| match arguments.get(1) {
         None => true,
-        Some(part) => match part.split_once('/').map(|(k, n)| (k.parse::<usize>(), n.parse::<usize>())) {
-            Some((Ok(k), Ok(n))) if n > 0 => id % n == k,
+        Some(part) => match part.split_once('/').map(|(k, n)| (number(k), number(n))) {
+            Some((Ok(k), Ok(n))) if n != 0 => id % n == k,
             _ => mutant.name.contains(part.as_str()),
         },
     };
     let programs = run::build(&copy, target)?;
     run::check(&programs, target)?;
-    let mut survivors = 0;
-    for (id, mutant) in mutants.iter().enumerate().filter(chosen) {
-        let verdict = if woven.ids().contains(&id) {
-            run::one(&programs, target, id)?
-        } else {
-            Verdict::Absent
-        };
-        survivors += usize::from(matches!(verdict, Verdict::Survived));
-        println!("{verdict}\t{}", mutant.name);
+    let queue = Mutex::new(mutants.iter().enumerate().filter(chosen));
+    let survivors = AtomicUsize::new(0);
+    let work = || -> Result<(), Box<dyn Error>> {
+        loop {
+            let next = queue.lock().expect("nobody panics with it").next();
+            let Some((id, mutant)) = next else { return Ok(()) };
+            let verdict = match woven.ids().contains(&id) {
+                true => run::one(&programs, target, id)?,
+                false => Verdict::Absent,
+            };
+            if matches!(verdict, Verdict::Survived) {
+                survivors.fetch_add(1, Ordering::Relaxed);
+            }
+            println!("{verdict}\t{}", mutant.name);
+        }
+    };
+    let jobs = std::env::var("JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1);
+    let results: Vec<Result<(), String>> = thread::scope(|scope| {
+        let workers = (0..jobs).map(|_| scope.spawn(|| work().map_err(|error| error.to_string())));
+        let workers: Vec<_> = workers.collect();
+        workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).collect()
+    });
+    results.into_iter().collect::<Result<(), String>>()?;
+    Ok(if survivors.into_inner() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Weaves in all mutants that compile. Those that did not the last time are not tried again.
+fn weave(
+    repository: &Path,
+    copy: &Path,
+    target: &Target,
+    files: &[String],
+    mutants: &[Mutant],
+) -> Result<Woven, Box<dyn Error>> {
+    let record = copy.join("absent.txt");
+    let known = fs::read_to_string(&record).unwrap_or_default();
+    let known: BTreeSet<&str> = known.lines().collect();
+    let is_known = |(id, mutant): (usize, &Mutant)| known.contains(mutant.name.as_str()).then_some(id);
+    let mut out: BTreeSet<usize> = mutants.iter().enumerate().filter_map(is_known).collect();
+    loop {
+        let woven = weave::all(repository, copy, files, mutants, &out)?;
+        let errors = run::errors(copy, target.package, &woven)?;
+        eprintln!(
+            "{} of {} mutants are in, {} of them do not compile",
+            woven.ids().len(),
+            mutants.len(),
+            errors.len()
+        );
+        if errors.is_empty() {
+            let names: Vec<&str> = out.iter().map(|id| mutants[*id].name.as_str()).collect();
+            copy::write(&record, names.join("\n").as_bytes())?;
+            return Ok(woven);
+        }
+        out.extend(errors);
     }
-    Ok(if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

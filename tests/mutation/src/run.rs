@@ -13,11 +13,8 @@ use serde_json::Value;
 use crate::Target;
 use crate::weave::Woven;
 
-/// Seconds of a processor that a test program may take: many times what any needs. It does not count
-/// the time in which others have the machine.
-const PROCESSOR_SECONDS: u32 = 120;
-/// For one that waits for ever.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// For a program that waits for ever.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 pub enum Verdict {
     KilledBy(&'static str),
@@ -52,6 +49,8 @@ fn messages(copy: &Path, arguments: &[&str]) -> Result<(bool, Vec<Value>), Box<d
     let output = Command::new("cargo")
         .args(arguments)
         .arg("--message-format=json")
+        // What they depend on is the same for all crates.
+        .arg("--target-dir=../build")
         .current_dir(copy)
         .env_remove("CARGO_TARGET_DIR")
         .stderr(Stdio::inherit())
@@ -165,7 +164,8 @@ fn run(
     target: &Target,
     mutant: Option<usize>,
 ) -> Result<Option<Verdict>, Box<dyn Error>> {
-    let limits = format!("ulimit -t {PROCESSOR_SECONDS}; ulimit -v 8000000; exec \"$0\"");
+    let seconds = target.processor_seconds;
+    let limits = format!("ulimit -t {seconds}; ulimit -v 8000000; exec \"$0\"");
     let mut child = Command::new("sh")
         .args(["-c", &limits])
         .arg(&program.file)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use proc_macro2::LineColumn;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Arm, Block, Expr, ExprBinary, ExprStruct, ExprUnary, ReturnType, Signature, Type};
+use syn::{Arm, Block, Expr, ExprBinary, ExprMatch, ExprStruct, ExprUnary, Pat, ReturnType, Signature, Type};
 
 use crate::copy;
 use crate::list::{Mutant, Place};
@@ -49,17 +49,16 @@ impl Woven {
     }
 }
 
-/// Weaves all mutants that are not `out` into the copy of their crate.
+/// Weaves all mutants that are not `out` into the copy of their crate, which has these files.
 pub fn all(
     repository: &Path,
     copy: &Path,
-    package: &str,
+    files: &[String],
     mutants: &[Mutant],
     out: &BTreeSet<usize>,
 ) -> Result<Woven, Box<dyn Error>> {
     let mut of_files: BTreeMap<&str, Vec<(usize, &Mutant)>> = BTreeMap::new();
-    let root = format!("{package}/src/lib.rs");
-    of_files.insert(&root, Vec::new());
+    of_files.extend(files.iter().map(|file| (file.as_str(), Vec::new())));
     for (id, mutant) in mutants.iter().enumerate() {
         let file = of_files.entry(&mutant.file).or_default();
         if !out.contains(&id) {
@@ -70,7 +69,7 @@ pub fn all(
     for (file, mutants) in of_files {
         let source = fs::read_to_string(repository.join(file))?;
         let mut text = one(&source, &mutants, &mut woven.ids)?;
-        if file == root {
+        if file.ends_with("/src/lib.rs") {
             text = format!("#![allow(warnings, clippy::all)]\n{text}{SWITCH}");
         }
         copy::write(&copy.join(file), text.as_bytes())?;
@@ -85,7 +84,7 @@ fn one(
     ids: &mut BTreeSet<usize>,
 ) -> Result<String, Box<dyn Error>> {
     let lines = std::iter::once(0).chain(source.match_indices('\n').map(|(at, _)| at + 1)).collect();
-    let mut weaver = Weaver { source, lines, mutants, ids, edits: Vec::new(), count: 0 };
+    let mut weaver = Weaver { source, lines, mutants, ids, edits: Vec::new(), count: 0, complete: false };
     weaver.visit_file(&syn::parse_file(source)?);
     let mut edits = weaver.edits;
     edits.sort_by_key(|edit| (edit.at, edit.order));
@@ -116,6 +115,8 @@ struct Weaver<'a> {
     ids: &'a mut BTreeSet<usize>,
     edits: Vec<Edit>,
     count: i64,
+    /// The match that is being visited still has an answer for everything without one of its arms.
+    complete: bool,
 }
 
 fn on(id: usize) -> String {
@@ -265,10 +266,17 @@ impl<'ast> Visit<'ast> for Weaver<'_> {
         visit::visit_expr_struct(self, expression);
     }
 
+    fn visit_expr_match(&mut self, expression: &'ast ExprMatch) {
+        let takes_all = |arm: &Arm| arm.guard.is_none() && matches!(arm.pat, Pat::Wild(_));
+        let outer = std::mem::replace(&mut self.complete, expression.arms.iter().any(takes_all));
+        visit::visit_expr_match(self, expression);
+        self.complete = outer;
+    }
+
     fn visit_arm(&mut self, arm: &'ast Arm) {
         let start = self.range(&arm.pat).start;
         let mut deleted = self.of("MatchArm", &self.range(arm));
-        deleted.retain(|(_, span, _)| span.start == start);
+        deleted.retain(|(_, span, _)| self.complete && span.start == start);
         let deleted: Vec<usize> = deleted.into_iter().map(|(id, ..)| id).collect();
         let stays: String = deleted.iter().map(|id| format!("!{} && ", on(*id))).collect();
         if let Some((_, guard)) = &arm.guard {
