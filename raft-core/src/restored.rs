@@ -144,3 +144,28 @@ impl fmt::Display for StartError {
 }
 
 impl core::error::Error for StartError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{LogIndex, NodeId, Term};
+
+    /// A node whose snapshot, after which its log is empty, ends here, and which has seen this term.
+    fn restored(index: LogIndex, term: Term) -> Result<(), StartError> {
+        let membership = Membership::new([NodeId::new(1).unwrap()]).unwrap();
+        let mut restored = Restored::empty(membership.clone());
+        restored.base.position = LogPosition::new(Term(1), index);
+        restored.hard_state.term = term;
+        restored.snapshot = Some(Snapshot { base: restored.base.clone(), length: 1, digest: 0 });
+        restored.check()
+    }
+
+    #[test]
+    fn what_is_restored_is_possible_up_to_the_limits() {
+        let beyond = |limit: u64| limit + 1;
+        assert_eq!(restored(INDEX_MAX, TERM_MAX), Ok(()));
+        let (index, term) = (LogIndex(beyond(INDEX_MAX.0)), Term(beyond(TERM_MAX.0)));
+        assert_eq!(restored(index, TERM_MAX), Err(StartError::AbsurdIndex(index)));
+        assert_eq!(restored(INDEX_MAX, term), Err(StartError::AbsurdTerm(term)));
+    }
+}
