@@ -321,6 +321,19 @@ mod tests {
     }
 
     #[test]
+    fn only_a_refusal_of_what_is_on_its_way_is_fresh() {
+        let mut peer = peer();
+        peer.match_index = LogIndex(4);
+        let since = Round(3);
+        peer.pace = Pace::Replicate(Window { since, ..Window::default() });
+        let fresh = |prev, round| peer.refusal_is_fresh(LogIndex(prev), Round(round));
+        assert!(fresh(5, 3) && fresh(9, 3));
+        assert!(!fresh(4, 3), "it has acknowledged that");
+        assert!(!fresh(10, 3), "nothing was sent behind that");
+        assert!(!fresh(5, 2), "that was asked before the probe which found where the logs agree");
+    }
+
+    #[test]
     fn what_a_snapshot_brought_is_in_the_window_until_it_is_durable() {
         for (received, sent) in [(5, 1), (4, 0), (3, 0)] {
             let mut peer = peer();
