@@ -32,6 +32,8 @@ struct Target {
     tests: &'static [(&'static str, &'static str)],
     /// What makes the long tests shorter.
     environment: &'static [(&'static str, &'static str)],
+    /// Tests that take minutes, by a part of their names. `THOROUGH=1` runs them as well.
+    long: &'static [&'static str],
     /// So many seconds of a processor one program may take: ten times what any needs. What others
     /// take of the machine meanwhile does not count.
     processor_seconds: u32,
@@ -50,6 +52,7 @@ const TARGETS: &[Target] = &[
             ("raft-leaderboard", "envelopes"),
         ],
         environment: &[("ENVELOPES", "2000")],
+        long: &[],
         processor_seconds: 10,
     },
     Target {
@@ -78,6 +81,13 @@ const TARGETS: &[Target] = &[
             ("raft-wal", "corruption"),
         ],
         environment: &[("DIRECTORIES", "300")],
+        long: &[
+            "every_single_byte",
+            "every_lost_or_garb",
+            "arbitrary_damage",
+            "whatever_subset",
+            "operation_lose",
+        ],
         processor_seconds: 60,
     },
 ];

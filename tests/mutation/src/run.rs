@@ -49,8 +49,6 @@ fn messages(copy: &Path, arguments: &[&str]) -> Result<(bool, Vec<Value>), Box<d
     let output = Command::new("cargo")
         .args(arguments)
         .arg("--message-format=json")
-        // What they depend on is the same for all crates.
-        .arg("--target-dir=../build")
         .current_dir(copy)
         .env_remove("CARGO_TARGET_DIR")
         .stderr(Stdio::inherit())
@@ -164,11 +162,14 @@ fn run(
     target: &Target,
     mutant: Option<usize>,
 ) -> Result<Option<Verdict>, Box<dyn Error>> {
-    let seconds = target.processor_seconds;
-    let limits = format!("ulimit -t {seconds}; ulimit -v 8000000; exec \"$0\"");
+    let thorough = std::env::var_os("THOROUGH").is_some();
+    let seconds = target.processor_seconds * if thorough { 20 } else { 1 };
+    let limits = format!("ulimit -t {seconds}; ulimit -v 8000000; exec \"$0\" \"$@\"");
+    let long = target.long.iter().filter(|_| !thorough);
     let mut child = Command::new("sh")
         .args(["-c", &limits])
         .arg(&program.file)
+        .args(long.flat_map(|test| ["--skip", test]))
         .current_dir(&program.directory)
         .env("CARGO_MANIFEST_DIR", &program.directory)
         .env("MUTANT", mutant.map_or_else(String::new, |id| id.to_string()))
@@ -187,7 +188,7 @@ fn run(
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > PATIENCE * if thorough { 20 } else { 1 } {
             child.kill()?;
             child.wait()?;
             return Ok(Some(Verdict::Endless(program.test)));
