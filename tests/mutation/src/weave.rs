@@ -186,12 +186,12 @@ impl Weaver<'_> {
 
     fn function(&mut self, signature: &Signature, block: &Block) {
         let range = self.range(block);
-        let inner = |mutant: &&(usize, Range<usize>, String)| {
-            // Of all bodies that contain it, the one that begins right before it.
-            self.source[range.start + 1..mutant.1.start].trim().is_empty()
+        let Some(first) = block.stmts.first().map(|statement| self.range(statement).start) else {
+            return;
         };
         let mutants = self.of("FnValue", &range);
-        let mutants: Vec<_> = mutants.iter().filter(inner).cloned().collect();
+        // Of all functions around it, it is the one that begins with it.
+        let mutants = mutants.into_iter().filter(|(_, span, _)| span.start == first);
         let questions = self.mutants.iter().any(|(_, m)| range.contains(&self.place(m.span.start)));
         if let (Some(constant), true) = (signature.constness, questions) {
             let constant = self.range(&constant);
