@@ -159,6 +159,29 @@ mod tests {
         assert_eq!(run(&[1, 1, 2]).slice(0..2), run(&[1, 1]));
         assert_ne!(run(&[1, 1, 2]).slice(0..2), run(&[1, 2]));
         assert_ne!(run(&[1, 1]), run(&[1, 1, 2]));
+        assert_eq!(digest(&run(&[1, 1, 2]).slice(0..2)), digest(&run(&[1, 1])));
+        assert_ne!(digest(&run(&[1, 2])), digest(&run(&[1, 1])));
+    }
+
+    /// FNV-1a.
+    struct Digest(u64);
+
+    impl Hasher for Digest {
+        fn write(&mut self, bytes: &[u8]) {
+            for byte in bytes {
+                self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        }
+
+        fn finish(&self) -> u64 {
+            self.0
+        }
+    }
+
+    fn digest(entries: &Entries) -> u64 {
+        let mut digest = Digest(0xcbf2_9ce4_8422_2325);
+        entries.hash(&mut digest);
+        digest.finish()
     }
 
     #[test]

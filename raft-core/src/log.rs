@@ -549,6 +549,8 @@ mod tests {
                         let fitting = kept.iter().filter(|entry| entry.index >= from);
                         let fitting = fitting.filter(|entry| entry.index <= to).take(count.max(1));
                         assert!(shared.iter().eq(fitting), "{from}..={to}, room for {count}");
+                        let mut pieces = log.pieces(from, to, count as u64 * one);
+                        assert!(pieces.all(|piece| !piece.is_empty()), "{from}..={to}");
                     }
                 } else {
                     let shared = log.pieces(from, to, u64::MAX).count();

@@ -278,11 +278,11 @@ fn a_receipt_waits_for_those_before_it() {
     assert_eq!(stand.last_word(), "n1@3 → n2 AppendEntriesReply durable=2 round=1");
 }
 
-/// What the state machine has not applied yet is bounded: what fits exactly still goes.
+/// What the state machine has not applied yet is bounded: what fits exactly still goes, and one always does.
 #[test]
 fn entries_are_handed_out_up_to_the_limit() {
     let two = 2 * entries(1, &[3])[0].size_bytes();
-    for (unapplied_bytes_max, handed_out) in [(two, "1@3 2@3"), (two - 1, "1@3")] {
+    for (unapplied_bytes_max, handed_out) in [(two, "1@3 2@3"), (two - 1, "1@3"), (1, "1@3")] {
         let config = Config { unapplied_bytes_max, ..Config::new(n(1), 1) };
         let disk = Stand::with_log(&[1, 2, 3], 3, &[3, 3, 3]).disk;
         let mut stand = Stand::start(config, disk);
