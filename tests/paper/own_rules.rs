@@ -374,3 +374,15 @@ fn each_peer_gets_the_piece_that_it_asked_for_last() {
     let orders = stand.chunks.iter().map(|order| (order.to.get(), order.offset, order.bytes_max));
     assert_eq!(orders.collect::<Vec<_>>(), [(3, 4, 4), (2, 8, 2)]);
 }
+
+/// What is proposed and not committed is bounded; but if nothing waits, anything may go, or it never could.
+#[test]
+fn a_large_proposal_goes_alone() {
+    let config = Config { uncommitted_bytes_max: 1, ..Config::new(n(1), 1) };
+    let mut stand = Stand::leader_with(config, voters(&[1, 2, 3]));
+    stand.propose(&["a"]).expect("nothing waits");
+    let busy = stand.propose(&["b"]);
+    assert!(matches!(busy, Err(ProposeRefusal::Busy { .. })), "{busy:?}");
+    stand.all_acknowledge();
+    stand.propose(&["b"]).expect("nothing waits any more");
+}

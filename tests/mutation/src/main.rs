@@ -116,17 +116,11 @@ fn all() -> Result<ExitCode, Box<dyn Error>> {
     let mutants = list::all(repository, target.package)?;
     let files = copy::make(repository, &copy, target.package)?;
     let woven = weave(repository, &copy, target, &files, &mutants)?;
-    let number = |number: &str| number.parse::<usize>();
-    let chosen = |(id, mutant): &(usize, &Mutant)| match arguments.get(1) {
-        None => true,
-        Some(part) => match part.split_once('/').map(|(k, n)| (number(k), number(n))) {
-            Some((Ok(k), Ok(n))) if n != 0 => id % n == k,
-            _ => mutant.name.contains(part.as_str()),
-        },
-    };
+    let chosen = choice(arguments.get(1).map(String::as_str))?;
     let programs = run::build(&copy, target)?;
     run::check(&programs, target)?;
-    let queue = Mutex::new(mutants.iter().enumerate().filter(chosen));
+    let queue: Vec<_> = mutants.iter().enumerate().filter(|(id, it)| chosen(*id, it)).collect();
+    let queue = Mutex::new(queue.into_iter());
     let survivors = AtomicUsize::new(0);
     let work = || -> Result<(), Box<dyn Error>> {
         loop {
@@ -150,6 +144,31 @@ fn all() -> Result<ExitCode, Box<dyn Error>> {
     });
     results.into_iter().collect::<Result<(), String>>()?;
     Ok(if survivors.into_inner() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Which mutants to show: all; those whose names contain a text; every nth from the kth on, as `k/n`; or
+/// those of an earlier run's lines in a file, wherever they have moved to.
+fn choice(part: Option<&str>) -> Result<Box<dyn Fn(usize, &Mutant) -> bool>, Box<dyn Error>> {
+    let Some(part) = part.map(str::to_owned) else {
+        return Ok(Box::new(|_, _| true));
+    };
+    if let Some((k, n)) = part.split_once('/')
+        && let (Ok(k), Ok(n)) = (k.parse::<usize>(), n.parse::<usize>())
+        && n > 0
+    {
+        return Ok(Box::new(move |id, _| id % n == k));
+    }
+    if Path::new(&part).is_file() {
+        let lines = fs::read_to_string(part)?;
+        let placeless = |line: &str| {
+            let name = line.rsplit('\t').next().unwrap_or_default();
+            let file = name.split(':').next().unwrap_or_default().to_owned();
+            (file, name.split_once(": ").unwrap_or_default().1.to_owned())
+        };
+        let names: BTreeSet<_> = lines.lines().map(placeless).collect();
+        return Ok(Box::new(move |_, mutant| names.contains(&placeless(&mutant.name))));
+    }
+    Ok(Box::new(move |_, mutant| mutant.name.contains(&part)))
 }
 
 /// Weaves in all mutants that compile. Those that did not the last time are not tried again.
