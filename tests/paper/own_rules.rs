@@ -378,7 +378,8 @@ fn each_peer_gets_the_piece_that_it_asked_for_last() {
 /// What is proposed and not committed is bounded; but if nothing waits, anything may go, or it never could.
 #[test]
 fn a_large_proposal_goes_alone() {
-    let config = Config { uncommitted_bytes_max: 1, ..Config::new(n(1), 1) };
+    let mut config = Config::new(n(1), 1);
+    (config.append_bytes_max, config.uncommitted_bytes_max) = (1, 1);
     let mut stand = Stand::leader_with(config, voters(&[1, 2, 3]));
     stand.propose(&["a"]).expect("nothing waits");
     let busy = stand.propose(&["b"]);
