@@ -78,3 +78,30 @@ impl Configurations {
         self.stack.drain(..replaced);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Term, Timestamp};
+
+    fn membership(voter: u64) -> Membership {
+        Membership::new([NodeId::new(voter).unwrap()]).unwrap()
+    }
+
+    fn change(index: u64, voter: u64) -> Entry {
+        let payload = Payload::Membership(membership(voter));
+        Entry { index: LogIndex(index), term: Term(1), timestamp: Timestamp(0), payload }
+    }
+
+    #[test]
+    fn a_compaction_keeps_what_is_in_effect_at_its_end_and_no_more() {
+        let entries = [change(3, 2), change(5, 3), change(9, 4)];
+        let mut all = Configurations::new(LogIndex(0), membership(1), &entries);
+        for (index, kept, from, voter) in [(2, 4, 0, 1), (5, 2, 5, 3), (6, 2, 5, 3), (9, 1, 9, 4)] {
+            all.compact(LogIndex(index));
+            assert_eq!(all.stack.len(), kept, "compacted up to {index}");
+            assert_eq!(all.as_of(LogIndex(index)), (LogIndex(from), &membership(voter)));
+            assert_eq!(all.current(), &membership(4));
+        }
+    }
+}

@@ -136,3 +136,68 @@ impl core::fmt::Debug for Committed {
         f.debug_list().entries(self.iter()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Payload;
+    use crate::types::{LogIndex, Term, Timestamp};
+    use alloc::vec;
+
+    fn run(terms: &[u64]) -> Entries {
+        let entry = |(index, &term)| Entry {
+            index: LogIndex(index),
+            term: Term(term),
+            timestamp: Timestamp(0),
+            payload: Payload::Noop,
+        };
+        (1..).zip(terms).map(entry).collect()
+    }
+
+    #[test]
+    fn runs_are_equal_if_their_entries_are_whatever_they_are_parts_of() {
+        assert_eq!(run(&[1, 1, 2]).slice(0..2), run(&[1, 1]));
+        assert_ne!(run(&[1, 1, 2]).slice(0..2), run(&[1, 2]));
+        assert_ne!(run(&[1, 1]), run(&[1, 1, 2]));
+        assert_eq!(digest(&run(&[1, 1, 2]).slice(0..2)), digest(&run(&[1, 1])));
+        assert_ne!(digest(&run(&[1, 2])), digest(&run(&[1, 1])));
+    }
+
+    /// FNV-1a.
+    struct Digest(u64);
+
+    impl Hasher for Digest {
+        fn write(&mut self, bytes: &[u8]) {
+            for byte in bytes {
+                self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        }
+
+        fn finish(&self) -> u64 {
+            self.0
+        }
+    }
+
+    fn digest(entries: &Entries) -> u64 {
+        let mut digest = Digest(0xcbf2_9ce4_8422_2325);
+        entries.hash(&mut digest);
+        digest.finish()
+    }
+
+    #[test]
+    fn what_is_committed_is_looked_at_taken_out_or_forgotten() {
+        let mut committed = Committed::default();
+        assert!(committed.is_empty());
+        assert_eq!(committed.last(), None);
+        let (long, short) = (run(&[1, 1, 2]), run(&[3]));
+        committed.push(long.clone());
+        committed.push(short.clone());
+        assert!(!committed.is_empty());
+        assert!(committed.iter().eq([&long[0], &long[1], &long[2], &short[0]]));
+        assert_eq!(committed.last(), Some(&short[0]));
+        assert_eq!(committed.clone().drain_runs().collect::<Vec<_>>(), vec![long, short]);
+        assert_eq!(committed.clone().drain_entries().count(), 4);
+        committed.clear();
+        assert_eq!(committed, Committed::default());
+    }
+}

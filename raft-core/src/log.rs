@@ -524,6 +524,7 @@ mod tests {
                     if cuts >> (entry.index.0 - 1) & 1 == 1 {
                         log.seal();
                     }
+                    compare_questions(&log, &all[..entry.index.0 as usize], 0);
                 }
                 let _ = log.take_unwritten();
                 log.set_durable(log.last().index);
@@ -534,12 +535,33 @@ mod tests {
         }
     }
 
-    fn compare(log: &Log, all: &[Entry], base: usize) {
+    /// What a log answers also while its last entries are not in a run yet.
+    fn compare_questions(log: &Log, all: &[Entry], base: usize) {
         let one = all[0].size_bytes();
         let kept = &all[base..];
         for index in 0..=all.len() as u64 + 1 {
             let here = kept.iter().find(|entry| entry.index.0 == index);
             assert_eq!(log.get(LogIndex(index)), here);
+            for other in base as u64..=all.len() as u64 {
+                if index > base as u64 {
+                    let between = other.saturating_sub(index.min(all.len() as u64));
+                    let bytes = log.bytes_between(LogIndex(index), LogIndex(other));
+                    assert_eq!(bytes, between * one, "{index} to {other}");
+                }
+            }
+            for term in 0..=5 {
+                let found = kept.iter().rev().find(|e| e.index.0 <= index && e.term.0 <= term);
+                let found = found.map_or(log.base(), Entry::position);
+                assert_eq!(log.last_at_or_below(LogIndex(index), Term(term)), found);
+            }
+        }
+    }
+
+    fn compare(log: &Log, all: &[Entry], base: usize) {
+        compare_questions(log, all, base);
+        let one = all[0].size_bytes();
+        let kept = &all[base..];
+        for index in 0..=all.len() as u64 + 1 {
             for other in base as u64..=all.len() as u64 {
                 let (from, to) = (LogIndex(index), LogIndex(other));
                 if index > base as u64 {
@@ -548,17 +570,15 @@ mod tests {
                         let fitting = kept.iter().filter(|entry| entry.index >= from);
                         let fitting = fitting.filter(|entry| entry.index <= to).take(count.max(1));
                         assert!(shared.iter().eq(fitting), "{from}..={to}, room for {count}");
+                        let mut pieces = log.pieces(from, to, count as u64 * one);
+                        assert!(pieces.all(|piece| !piece.is_empty()), "{from}..={to}");
                     }
-                    let between = other.saturating_sub(index.min(all.len() as u64));
-                    assert_eq!(log.bytes_between(from, to), between * one);
+                } else {
+                    let shared = log.pieces(from, to, u64::MAX).count();
+                    assert_eq!(shared, 0, "{from}..={to} does not begin in the log");
                 }
                 let few = log.trailing_from(to, index * one).0;
                 assert_eq!(few, other.saturating_sub(index).max(base as u64).min(other));
-            }
-            for term in 0..=5 {
-                let found = kept.iter().rev().find(|e| e.index.0 <= index && e.term.0 <= term);
-                let found = found.map_or(log.base(), Entry::position);
-                assert_eq!(log.last_at_or_below(LogIndex(index), Term(term)), found);
             }
         }
         for from in base..=all.len() + 1 {

@@ -154,3 +154,69 @@ pub struct ChangeOutcome {
     /// without effect. Unknown: this node cannot tell.
     pub fate: Fate,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{Entry, Payload};
+    use crate::membership::Membership;
+    use crate::message::Message;
+    use crate::types::{GroupId, Incarnation, NodeId, Term, Timestamp};
+    use alloc::vec;
+
+    fn snapshot(node: NodeId) -> Snapshot {
+        let base = LogBase::initial(Membership::new([node]).unwrap());
+        Snapshot { base, length: 1, digest: 2 }
+    }
+
+    fn entry() -> Entry {
+        let (index, term, timestamp) = (LogIndex(1), Term(1), Timestamp(0));
+        Entry { index, term, timestamp, payload: Payload::Noop }
+    }
+
+    fn message(node: NodeId) -> Envelope {
+        Envelope {
+            group: GroupId(0),
+            from: node,
+            to: node,
+            term: Term(1),
+            incarnation: Incarnation(0),
+            message: Message::TimeoutNow,
+        }
+    }
+
+    #[test]
+    fn an_output_with_anything_in_it_is_not_empty() {
+        let node = NodeId::new(1).unwrap();
+        let (snapshot, at) = (snapshot(node), LogPosition::new(Term(1), LogIndex(1)));
+        let (base, id) = (snapshot.base.clone(), snapshot.id());
+        let order = ChunkOrder { to: node, snapshot: id, offset: 0, bytes_max: 1 };
+        let read = ReadOutcome { id: ReadId(1), index: Ok(LogIndex(1)) };
+        let (change, fate) = (at, Fate::Committed);
+        let mut committed = Committed::default();
+        committed.push(vec![entry()].into());
+        let with = |set: &dyn Fn(&mut Output)| {
+            let mut output = Output::default();
+            set(&mut output);
+            output
+        };
+        assert!(with(&|_| {}).is_empty());
+        let outputs = [
+            with(&|o| o.write = Some(Write::detached(None, None, vec![]))),
+            with(&|o| o.messages.push(message(node))),
+            with(&|o| o.restore = Some(snapshot.clone())),
+            with(&|o| o.committed = committed.clone()),
+            with(&|o| o.reads.push(read)),
+            with(&|o| o.proposals.push(ProposalOutcome { first: at, last: at, fate })),
+            with(&|o| o.changes.push(ChangeOutcome { change, fate })),
+            with(&|o| o.snapshot_due = true),
+            with(&|o| o.chunks.push(order)),
+            with(&|o| o.incoming.push(Incoming::Abandon(id))),
+            with(&|o| o.compacted = Some(base.clone())),
+            with(&|o| o.events.push(Event::QuorumLost { term: Term(1) })),
+        ];
+        for output in outputs {
+            assert!(!output.is_empty(), "{output:?}");
+        }
+    }
+}

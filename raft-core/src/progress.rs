@@ -280,3 +280,90 @@ impl Window {
         self.sent.iter().find(|sent| sent.last > received).is_some_and(|sent| sent.round < round)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * 1_000_000)
+    }
+
+    /// A peer of a leader whose log ends at 9.
+    fn peer() -> Progress {
+        Progress::new(NodeId::new(2).unwrap(), LogIndex(9), at(0))
+    }
+
+    #[test]
+    fn a_round_of_catching_up_must_take_less_than_an_election_timeout() {
+        let within = Duration::from_millis(10);
+        for (took, caught_up) in [(9, true), (10, false), (11, false)] {
+            let mut peer = peer();
+            assert!(!peer.has_caught_up(LogIndex(9), at(5), within), "a round begins");
+            peer.match_index = LogIndex(8);
+            assert!(!peer.has_caught_up(LogIndex(20), at(6), within), "one entry is missing");
+            peer.match_index = LogIndex(9);
+            assert_eq!(peer.has_caught_up(LogIndex(20), at(5 + took), within), caught_up);
+            let next = peer.catch_up.unwrap();
+            let through = if caught_up { LogIndex(9) } else { LogIndex(20) };
+            assert_eq!(next.through, through, "the next round begins after one that took {took}");
+        }
+    }
+
+    #[test]
+    fn a_peer_counts_as_active_for_less_than_the_time() {
+        let mut peer = peer();
+        let within = Duration::from_millis(10);
+        assert!(peer.may_be_active(at(9), within) && !peer.is_active(at(9), within));
+        peer.on_contact(at(5));
+        assert!(peer.is_active(at(14), within));
+        assert!(!peer.is_active(at(15), within) && !peer.may_be_active(at(15), within));
+    }
+
+    #[test]
+    fn a_window_has_room_below_both_its_limits() {
+        let mut window = Window::default();
+        window.push(LogIndex(1), 10, Round(1));
+        assert!(window.has_room(2, 11));
+        assert!(!window.has_room(2, 10), "full of bytes");
+        assert!(!window.has_room(1, 11), "full of messages");
+        window.acknowledge(LogIndex(1));
+        assert!(window.has_room(1, 1));
+    }
+
+    #[test]
+    fn only_a_refusal_of_what_is_on_its_way_is_fresh() {
+        let mut peer = peer();
+        peer.match_index = LogIndex(4);
+        let since = Round(3);
+        peer.pace = Pace::Replicate(Window { since, ..Window::default() });
+        let fresh = |prev, round| peer.refusal_is_fresh(LogIndex(prev), Round(round));
+        assert!(fresh(5, 3) && fresh(9, 3));
+        assert!(!fresh(4, 3), "it has acknowledged that");
+        assert!(!fresh(10, 3), "nothing was sent behind that");
+        assert!(!fresh(5, 2), "that was asked before the probe which found where the logs agree");
+    }
+
+    #[test]
+    fn what_a_snapshot_brought_is_in_the_window_until_it_is_durable() {
+        for (received, sent) in [(5, 1), (4, 0), (3, 0)] {
+            let mut peer = peer();
+            peer.match_index = LogIndex(4);
+            peer.replicate_behind(LogIndex(received), Round(3));
+            let Pace::Replicate(window) = &peer.pace else { panic!("{:?}", peer.pace) };
+            assert_eq!(window.sent.len(), sent, "received {received}, durable 4");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_lost_its_disk_still_departs() {
+        let mut peer = peer();
+        peer.departing = Some(at(7));
+        peer.match_index = LogIndex(9);
+        peer.on_contact(at(8));
+        peer.reborn(LogIndex(12));
+        assert_eq!((peer.match_index, peer.next_index), (LogIndex(0), LogIndex(13)));
+        assert_eq!((peer.last_contact, peer.has_answered), (at(8), false));
+        assert_eq!(peer.departing, Some(at(7)));
+    }
+}

@@ -144,3 +144,39 @@ impl fmt::Display for StartError {
 }
 
 impl core::error::Error for StartError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{LogIndex, NodeId, Term};
+
+    /// A node whose snapshot, after which its log is empty, ends here, and which has seen this term.
+    fn restored(index: LogIndex, term: Term) -> Result<(), StartError> {
+        let membership = Membership::new([NodeId::new(1).unwrap()]).unwrap();
+        let mut restored = Restored::empty(membership.clone());
+        restored.base.position = LogPosition::new(Term(1), index);
+        restored.hard_state.term = term;
+        restored.snapshot = Some(Snapshot { base: restored.base.clone(), length: 1, digest: 0 });
+        restored.check()
+    }
+
+    #[test]
+    fn what_is_restored_is_possible_up_to_the_limits() {
+        let beyond = |limit: u64| limit + 1;
+        assert_eq!(restored(INDEX_MAX, TERM_MAX), Ok(()));
+        assert_eq!(restored(LogIndex(0), Term(1)), Ok(()), "a snapshot of nothing");
+        let (index, term) = (LogIndex(beyond(INDEX_MAX.0)), Term(beyond(TERM_MAX.0)));
+        assert_eq!(restored(index, TERM_MAX), Err(StartError::AbsurdIndex(index)));
+        assert_eq!(restored(INDEX_MAX, term), Err(StartError::AbsurdTerm(term)));
+    }
+
+    #[test]
+    fn a_log_without_its_beginning_needs_a_snapshot() {
+        let mut restored = Restored::empty(Membership::new([NodeId::new(1).unwrap()]).unwrap());
+        assert_eq!(restored.check(), Ok(()));
+        let base = LogPosition::new(Term(1), LogIndex(1));
+        restored.base.position = base;
+        restored.hard_state.term = Term(1);
+        assert_eq!(restored.check(), Err(StartError::NoSnapshot { base }));
+    }
+}

@@ -23,7 +23,7 @@ fn chunk(snapshot: SnapshotId, offset: u64, bytes: &'static str) -> Message {
 }
 
 /// `stand` is told of the snapshot by node `from` and gets all of it.
-fn fetch(stand: &mut Stand, from: u64, term: u64, snapshot: &Snapshot) {
+pub(crate) fn fetch(stand: &mut Stand, from: u64, term: u64, snapshot: &Snapshot) {
     stand.hear(from, term, install(snapshot));
     stand.hear(from, term, chunk(snapshot.id(), 0, "0123"));
     stand.hear(from, term, chunk(snapshot.id(), 4, "4567"));
@@ -79,7 +79,7 @@ fn only_the_next_piece_is_taken() {
         stand.hear(2, 3, chunk(id, offset, "xxxx"));
         assert!(stand.ignored(Ignored::StaleSnapshot));
     }
-    stand.hear(2, 3, chunk(id, 4, "too much for it"));
+    stand.hear(2, 3, chunk(id, 4, "too much"));
     assert!(stand.ignored(Ignored::Malformed));
     assert_eq!(stand.incoming, []);
 }

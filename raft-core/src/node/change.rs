@@ -186,9 +186,10 @@ impl Node {
         if entered.index > snapshot.index || begun {
             return; // Decided like any other, by what is committed behind the snapshot.
         }
-        let fate = if entered.term > snapshot.term { Fate::Superseded } else { Fate::Unknown };
+        // It was entered behind a committed entry of its own term, so nothing older can end the snapshot:
+        // its term decides nothing, as that of a proposal may.
         self.change = None;
-        self.change_outcomes.push(ChangeOutcome { change: entered, fate });
+        self.change_outcomes.push(ChangeOutcome { change: entered, fate: Fate::Unknown });
     }
 
     /// Makes a learner that has caught up a voter, if that is the policy (thesis §4.2.1). One at a time:

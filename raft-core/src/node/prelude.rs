@@ -163,3 +163,23 @@ fn well_formed(prev: LogPosition, entries: &[Entry], term: Term) -> bool {
             && entry.timestamp >= time
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Payload;
+
+    #[test]
+    fn entries_reach_as_far_as_indexes_do() {
+        let entry = |index| Entry {
+            index: LogIndex(index),
+            term: Term(1),
+            timestamp: Timestamp(0),
+            payload: Payload::Noop,
+        };
+        let last = INDEX_MAX.0;
+        let behind = |index| LogPosition::new(Term(1), LogIndex(index));
+        assert!(well_formed(behind(last - 1), &[entry(last)], Term(1)));
+        assert!(!well_formed(behind(last), &[entry(last + 1)], Term(1)));
+    }
+}
