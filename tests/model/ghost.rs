@@ -175,13 +175,12 @@ fn check_log_matching(a: &Site, b: &Site) -> Result<(), String> {
     let mut differ = None;
     for entry in a.entries(&status) {
         match b.node.entry(entry.index) {
-            Some(other) if other.position() == entry.position() => {
-                if other != entry || differ.is_some() {
-                    let (a, b) = (a.id(), b.id());
-                    return Err(format!("Log Matching: {a} and {b} agree on {entry}, not before"));
-                }
+            Some(other) if other.position() != entry.position() => differ = Some(other),
+            Some(other) if other != entry || differ.is_some() => {
+                let (a, b) = (a.id(), b.id());
+                return Err(format!("Log Matching: {a} and {b} agree on {entry}, not before"));
             }
-            Some(other) => differ = Some(other),
+            Some(_) => {}
             None => {}
         }
     }
