@@ -180,8 +180,7 @@ fn check_log_matching(a: &Site, b: &Site) -> Result<(), String> {
                 let (a, b) = (a.id(), b.id());
                 return Err(format!("Log Matching: {a} and {b} agree on {entry}, not before"));
             }
-            Some(_) => {}
-            None => {}
+            Some(_) | None => {}
         }
     }
     Ok(())
