@@ -69,7 +69,7 @@ impl<W: Workload> Simulation<W> {
         self.note(|| format!("healed: {good:?}"));
         self.break_for_ever(&good);
         let timeout = self.slowest_timeout(&good);
-        let deadline = self.cluster.now.after(timeout * 2 * 10);
+        let deadline = self.cluster.now.after(timeout * 2 * 10 + self.time_for_a_snapshot(&good));
         self.good.clone_from(&good);
         for client in 0..self.prober() {
             self.next_tick(client);
@@ -89,6 +89,17 @@ impl<W: Workload> Simulation<W> {
         });
         assert!(all.is_some(), "not all catch up to {goal}: {}", self.describe(&good));
         self.demand_answers(&good);
+    }
+
+    /// What fetching the largest snapshot may take: a vote may be needed of one who has to have it first,
+    /// and some seeds send forty bytes at a time.
+    fn time_for_a_snapshot(&self, good: &BTreeSet<NodeId>) -> Duration {
+        let length = |&id: &NodeId| self.cluster.node(id).status().snapshot.map(|it| it.length);
+        let longest = good.iter().filter_map(length).max().unwrap_or(0);
+        let pieces = longest.div_ceil(self.options.snapshot_chunk_bytes_max);
+        // Request and answer, reading and storing.
+        let each = Duration::from_millis(5 + 5 + 4 + 4);
+        each * u32::try_from(pieces).expect("a small snapshot")
     }
 
     /// A command of a client that only this phase has, as soon as it is acknowledged.
