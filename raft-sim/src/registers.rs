@@ -74,7 +74,8 @@ impl StateMachine for RegisterMachine {
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
         let words: Vec<u64> = words(snapshot).collect();
         let (count, rest) = words.split_first().ok_or("it is empty")?;
-        let values = rest.get(..2 * usize::try_from(*count)?).ok_or("it is too short")?;
+        let values =
+            rest.get(..usize::try_from(count.saturating_mul(2))?).ok_or("it is too short")?;
         let sessions = &rest[values.len()..];
         self.values = values.as_chunks().0.iter().map(|&[key, value]| (key, value)).collect();
         let session = |&[client, last, before]: &[u64; 3]| (client, (last, before));

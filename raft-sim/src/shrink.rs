@@ -12,7 +12,7 @@ use crate::simulation::{Options, Plan, Report, Watch};
 pub struct Shrunk {
     /// How to run it.
     pub plan: Plan,
-    /// How it fails: in the same place as the whole run.
+    /// How it fails: in the same place as the whole run, and with the same words.
     pub broken: Broken,
     /// How many interventions the whole run had, until it failed.
     pub before: usize,
@@ -26,7 +26,8 @@ pub struct Shrunk {
 
 struct Shrinker<'a, R> {
     run: &'a R,
-    place: String,
+    /// Where it breaks, and what it says, but for numbers: one place may have many reasons.
+    reason: (String, String),
     runs_left: usize,
     runs: usize,
     /// The smallest that still fails, and what intervenes in it, in order.
@@ -44,7 +45,7 @@ where
     let before = interventions.len();
     let mut shrinker = Shrinker {
         run,
-        place: broken.place.clone(),
+        reason: reason(&broken),
         runs_left: runs_max,
         runs: 0,
         plan: plan.clone(),
@@ -65,6 +66,13 @@ where
     let _fails_again = quietly(|| run(&plan, watch));
     let lines = std::mem::take(&mut *lines.lock().expect("nobody panics with it"));
     Some(Shrunk { plan, broken, before, after: interventions.len(), runs, lines })
+}
+
+fn reason(broken: &Broken) -> (String, String) {
+    let line = broken.message.lines().next().unwrap_or_default();
+    // What is behind a colon is told of the nodes as they are.
+    let words = line.split(": Status").next().unwrap_or_default();
+    (broken.place.clone(), words.chars().filter(|letter| !letter.is_ascii_digit()).collect())
 }
 
 /// How a run fails, and what had intervened by then. `None` if it does not.
@@ -91,7 +99,7 @@ where
         self.runs_left -= 1;
         self.runs += 1;
         match attempt(self.run, &plan) {
-            Some((broken, interventions)) if broken.place == self.place => {
+            Some((broken, interventions)) if reason(&broken) == self.reason => {
                 (self.plan, self.broken, self.interventions) = (plan, broken, interventions);
                 true
             }
@@ -139,8 +147,8 @@ where
             |it| it.short_io = false,
             |it| it.delay_max = Duration::from_millis(1),
             |it| it.sync_max = Duration::from_millis(1),
-            |it| it.size = 3,
-            |it| it.size = 2,
+            |it| it.size = it.size.min(3),
+            |it| it.size = it.size.min(2),
         ];
         for calm in calmer {
             let now = self.plan.options.clone();

@@ -28,7 +28,7 @@ pub(super) struct Seen {
     log: Vec<LogPosition>,
     /// As a leader: so many of the entries that were committed in earlier terms were found in its log.
     complete: usize,
-    /// As a leader: how far each peer matches, and in which of its incarnations.
+    /// As a leader: how far each peer matches, and in which of its incarnations it last fell back.
     matches: Vec<(NodeId, LogIndex, Incarnation)>,
     membership_index: LogIndex,
     membership: Membership,
@@ -242,15 +242,17 @@ impl Checker {
             assert!(peer.next_index <= status.last.index.next(), "next beyond the log: {id}");
             let disk = members.get(&peer.id).map(|it| it.disk.durable());
             let incarnation = disk.map_or(Incarnation(0), |it| it.incarnation);
-            let now = (peer.id, peer.match_index, incarnation);
             match matches.iter_mut().find(|(known, ..)| *known == peer.id) {
                 Some(known) => {
-                    let reborn = known.2 != incarnation || incarnation > Incarnation(0);
-                    let risen = known.1 <= peer.match_index;
-                    assert!(reborn || risen, "the match index of {} fell at {id}", peer.id);
-                    *known = now;
+                    // The leader learns of another disk later than we do: once for each.
+                    if peer.match_index < known.1 {
+                        let reborn = incarnation > known.2;
+                        assert!(reborn, "the match index of {} fell at {id}", peer.id);
+                        known.2 = incarnation;
+                    }
+                    known.1 = peer.match_index;
                 }
-                None => matches.push(now),
+                None => matches.push((peer.id, peer.match_index, Incarnation(0))),
             }
             let matching = position(log, peer.match_index).expect("it matches within the log");
             // Once the peer knows of a newer term its log may change under a deposed leader.

@@ -89,15 +89,20 @@ impl<W: Workload> Simulation<W> {
     pub(super) fn flap(&mut self, ids: &[NodeId], one: NodeId) {
         let links = self.some_links(ids, one);
         let left = Some(self.random.u32(4..=20));
+        if links.is_empty() {
+            return;
+        }
         self.count(Kind::Flap);
         self.note(|| format!("flapping: {links:?}"));
         self.flap_on(Flapping { links, left, down: None });
     }
 
     fn some_links(&mut self, ids: &[NodeId], one: NodeId) -> Vec<(NodeId, NodeId)> {
-        let (other, all, way) =
-            (ids[self.random.usize(..ids.len())], self.random.u8(..3) == 0, self.random.u8(..4));
-        let others = ids.iter().copied().filter(|&it| it != one && (all || it == other));
+        let (place, all, way) =
+            (self.random.usize(..), self.random.u8(..3) == 0, self.random.u8(..4));
+        let others: Vec<NodeId> = ids.iter().copied().filter(|&it| it != one).collect();
+        let other = others.get(place % others.len().max(1)).copied();
+        let others = others.into_iter().filter(|&it| all || Some(it) == other);
         let both = others.flat_map(|it| [(it, one), (one, it)]);
         both.filter(|&(from, _)| way > 1 || (from == one) == (way == 0)).collect()
     }
@@ -119,6 +124,9 @@ impl<W: Workload> Simulation<W> {
     pub(super) fn slow_down(&mut self, ids: &[NodeId], one: NodeId) {
         let links = self.some_links(ids, one);
         let by = self.up_to(self.timeout() * 2);
+        if links.is_empty() {
+            return;
+        }
         self.trouble.cuts += 1;
         let number = self.trouble.cuts;
         self.count(Kind::SlowLink);
@@ -166,7 +174,7 @@ fn is_cut(shape: Kind, a: usize, b: usize, count: usize, side: &BTreeSet<usize>)
         // Two sides of nearly the same size.
         Kind::Bridge => a > 0 && b > 0 && a % 2 != b % 2,
         Kind::Chain => near > 1,
-        Kind::Majorities => near.min(far) > count.div_ceil(4),
+        Kind::Majorities => near.min(far) > (count / 2).div_ceil(2),
         _ => return None,
     })
 }

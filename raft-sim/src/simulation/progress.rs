@@ -80,7 +80,8 @@ impl<W: Workload> Simulation<W> {
         // might else be sent one after the other and have each of them too late.
         self.begin_operations = false;
         // Who gets one entry at a time needs a while, however short the timeouts are.
-        let patience = self.cluster.now.after(timeout * 100 + Duration::from_secs(30));
+        let patience = timeout * 100 + Duration::from_secs(30) + self.time_for_a_snapshot(&good);
+        let patience = self.cluster.now.after(patience);
         let all = self.run_until(patience, |simulation| {
             // Who is no member is told nothing.
             let members = simulation.leading_membership()?;
