@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use proc_macro2::LineColumn;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Arm, Block, Expr, ExprBinary, ExprMatch, ExprStruct, ExprUnary, Pat, ReturnType, Signature, Type};
+use syn::{
+    Arm, Block, Expr, ExprBinary, ExprMatch, ExprStruct, ExprUnary, Pat, ReturnType, Signature,
+    Type,
+};
 
 use crate::copy;
 use crate::list::{Mutant, Place};
@@ -83,8 +86,10 @@ fn one(
     mutants: &[(usize, &Mutant)],
     ids: &mut BTreeSet<usize>,
 ) -> Result<String, Box<dyn Error>> {
-    let lines = std::iter::once(0).chain(source.match_indices('\n').map(|(at, _)| at + 1)).collect();
-    let mut weaver = Weaver { source, lines, mutants, ids, edits: Vec::new(), count: 0, complete: false };
+    let lines =
+        std::iter::once(0).chain(source.match_indices('\n').map(|(at, _)| at + 1)).collect();
+    let mut weaver =
+        Weaver { source, lines, mutants, ids, edits: Vec::new(), count: 0, complete: false };
     weaver.visit_file(&syn::parse_file(source)?);
     let mut edits = weaver.edits;
     edits.sort_by_key(|edit| (edit.at, edit.order));
