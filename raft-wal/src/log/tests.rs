@@ -31,14 +31,20 @@ fn vote(term: u64) -> HardState {
 fn a_batch_takes_as_many_bytes_as_it_is_said_to() {
     let mut log = open(&SimDisk::new(1));
     log.append(&[Write::detached(Some(vote(1)), None, vec![entry(1, 1, 1)])]).unwrap();
-    let begin = log.segment.end;
-    let entries = vec![entry(1, 2, 100), entry(2, 2, 33)];
-    let said = Log::bytes_of(&entries);
-    log.append(&[Write::detached(Some(vote(2)), Some(LogIndex(1)), entries)]).unwrap();
-    assert_eq!(log.segment.end - begin, said);
-    assert_eq!(log.segment_id(), 1);
-    log.append(&[Write::detached(None, None, vec![entry(3, 2, 12_000)])]).unwrap();
-    assert_eq!(log.segment_id(), 2, "that does not fit into the first segment");
+    let mut rolls = 0;
+    for (term, size) in (2..).zip((0..512).step_by(8)) {
+        let (segment, begin) = (log.segment_id(), log.segment.end);
+        let entries = vec![entry(1, term, size), entry(2, term, 33)];
+        let said = Log::bytes_of(&entries);
+        log.append(&[Write::detached(Some(vote(term)), Some(LogIndex(1)), entries)]).unwrap();
+        if log.segment_id() == segment {
+            assert_eq!(log.segment.end - begin, said, "with {size} bytes");
+        } else {
+            assert_eq!(log.segment_id(), segment + 1);
+            rolls += 1;
+        }
+    }
+    assert!((1..32).contains(&rolls), "{rolls} of 64 went into another segment");
 }
 
 /// Whether or not a mark may have to come before what is written, and the disk being full by then.
