@@ -278,3 +278,22 @@ fn list(f: &mut fmt::Formatter<'_>, ids: &[NodeId]) -> fmt::Result {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn lists_that_are_no_cluster_are_refused() {
+        let [one, two] = [1, 2].map(|id| NodeId::new(id).unwrap());
+        let said = |voters: &[NodeId], learners: &[NodeId]| {
+            let nodes = |ids: &[NodeId]| ids.to_vec();
+            let membership = Membership::from_parts(nodes(voters), [], nodes(learners));
+            membership.map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!(said(&[one], &[two]), Ok(()));
+        assert_eq!(said(&[], &[two]), Err("a cluster needs at least one voter".to_string()));
+        assert_eq!(said(&[two, one], &[two]), Err("n2 is both a voter and a learner".to_string()));
+    }
+}

@@ -209,3 +209,34 @@ impl fmt::Display for TransferRefusal {
 }
 
 impl core::error::Error for TransferRefusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::{String, ToString};
+    use alloc::vec;
+
+    /// A client reads this when it gets no answer.
+    #[test]
+    fn refusals_say_what_to_do_or_to_wait_for() {
+        let leader = NodeId::new(2);
+        let commit = LogIndex(7);
+        let refused =
+            ProposeRefused { reason: ProposeRefusal::NotLeader { hint: leader }, commands: vec![] };
+        let said: [(String, &str); 7] = [
+            (refused.to_string(), "not the leader: n2 is"),
+            (ReadRefused::NoLeader.to_string(), "no leader is known"),
+            (ReadRefused::LeadershipLost.to_string(), "the leader that was asked leads no longer"),
+            (ReadRefused::Busy.to_string(), "too many reads wait already"),
+            (
+                ReadRefused::NotReached { commit }.to_string(),
+                "only index 7 is known to be committed here",
+            ),
+            (TransferRefusal::NotAVoter.to_string(), "the target is no voter: make it one first"),
+            (TransferRefusal::NotAlive.to_string(), "no voter that could take over answers"),
+        ];
+        for (words, expected) in said {
+            assert_eq!(words, expected);
+        }
+    }
+}

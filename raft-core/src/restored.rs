@@ -148,7 +148,9 @@ impl core::error::Error for StartError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{LogIndex, NodeId, Term};
+    use crate::entry::Payload;
+    use crate::types::{LogIndex, NodeId, Term, Timestamp};
+    use alloc::string::ToString;
 
     /// A node whose snapshot, after which its log is empty, ends here, and which has seen this term.
     fn restored(index: LogIndex, term: Term) -> Result<(), StartError> {
@@ -178,5 +180,61 @@ mod tests {
         restored.base.position = base;
         restored.hard_state.term = Term(1);
         assert_eq!(restored.check(), Err(StartError::NoSnapshot { base }));
+    }
+
+    fn entry(index: u64, term: u64) -> Entry {
+        let (index, term, timestamp) = (LogIndex(index), Term(term), Timestamp(0));
+        Entry { index, term, timestamp, payload: Payload::Noop }
+    }
+
+    /// An operator reads this, and nothing else, when a node does not start.
+    #[test]
+    fn what_is_wrong_is_said() {
+        let membership = Membership::new([NodeId::new(1).unwrap()]).unwrap();
+        let sound = |entries: &[(u64, u64)]| Restored {
+            hard_state: HardState { term: Term(2), voted_for: None },
+            entries: entries.iter().map(|&(index, term)| entry(index, term)).collect(),
+            ..Restored::empty(membership.clone())
+        };
+        assert_eq!(sound(&[(1, 1), (2, 1), (3, 2)]).check(), Ok(()));
+        let said = |restored: Restored| restored.check().map_err(|error| error.to_string());
+        let with_base = |index, snapshot: Option<u64>| {
+            let mut restored = sound(&[(index + 1, 2)]);
+            restored.base.position = LogPosition::new(Term(1), LogIndex(index));
+            let base = |at| LogBase {
+                position: LogPosition::new(Term(1), LogIndex(at)),
+                ..restored.base.clone()
+            };
+            restored.snapshot =
+                snapshot.map(|at| Snapshot { base: base(at), length: 1, digest: 0 });
+            restored
+        };
+        let mut absurd = sound(&[]);
+        absurd.hard_state.term = Term(TERM_MAX.0 + 1);
+        let cases = [
+            (sound(&[(1, 1), (3, 1)]), "restored log: index 3 where 2 must be"),
+            (sound(&[(1, 2), (2, 1)]), "restored log: the term falls at 2@1"),
+            (
+                with_base(INDEX_MAX.0, Some(INDEX_MAX.0)),
+                "restored log: no log reaches index 9223372036854775809",
+            ),
+            (absurd, "restored vote: no cluster reaches term 9223372036854775809"),
+            (
+                sound(&[(1, 3)]),
+                "restored log: its last entry 1@3 is of a later term than the vote, 2",
+            ),
+            (with_base(4, None), "restored log: it begins after 4@1, and there is no snapshot"),
+            (with_base(4, Some(3)), "restored snapshot: its last entry 3@1 is not in the log"),
+        ];
+        for (restored, words) in cases {
+            assert_eq!(said(restored), Err(words.to_string()));
+        }
+        let error = crate::Config { waiting_reads_max: 0, ..config() }.validate();
+        let words = "config: waiting_reads_max = 0: must be at least one";
+        assert_eq!(error.map_err(|e| StartError::Config(e).to_string()), Err(words.to_string()));
+    }
+
+    fn config() -> crate::Config {
+        crate::Config::new(NodeId::new(1).unwrap(), 1)
     }
 }

@@ -128,6 +128,17 @@ mod tests {
     }
 
     #[test]
+    fn a_few_stray_bytes_in_a_sector_are_not_something_that_was_written() {
+        let with = |stray: usize| {
+            let mut bytes = [0; 2 * SECTOR_BYTES + 5];
+            bytes[SECTOR_BYTES..][..stray].fill(1);
+            is_unwritten(&bytes)
+        };
+        assert!(with(0) && with(STRAY_BYTES_MAX) && !with(STRAY_BYTES_MAX + 1));
+        assert!(!is_unwritten(&[1; 5]), "behind the last whole word");
+    }
+
+    #[test]
     fn what_is_scrambled_as_a_whole_is_unscrambled_in_pieces() {
         let whole: Vec<u8> = (0..3 * SECTOR_BYTES + 5).map(|n| n as u8).collect();
         let mut bytes = whole.clone();

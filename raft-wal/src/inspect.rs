@@ -339,3 +339,14 @@ fn kind_by_name(name: &str) -> FileKind {
 fn copies(intact: bool) -> Result<(), String> {
     if intact { Ok(()) } else { Err("one of its two copies is damaged".to_owned()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_told_by_their_names() {
+        assert!(matches!(kind_by_name(LOCK_FILE), FileKind::Lock));
+        assert!(matches!(kind_by_name("notes.txt"), FileKind::Foreign));
+    }
+}

@@ -455,3 +455,6 @@ fn encode(encoder: &mut Encoder<'_>, write: &Write) {
         encoder.entry(group, entry);
     }
 }
+
+#[cfg(test)]
+mod tests;

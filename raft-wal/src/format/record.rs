@@ -391,4 +391,20 @@ mod tests {
             assert_eq!(record, Record::Entry(entry));
         }
     }
+
+    #[test]
+    fn a_record_says_no_more_than_its_kind_can() {
+        let says = |kind: u8, payload: &'static [u8]| {
+            let mut header = [0; RECORD_HEADER_BYTES];
+            header[AT_KIND] = kind;
+            interpret(&header, Bytes::from_static(payload)).is_some()
+        };
+        for kind in [KIND_TRUNCATE, KIND_NOOP] {
+            assert!(says(kind, &[]) && !says(kind, &[0; 8]), "kind {kind}");
+        }
+        for kind in [KIND_HARD_STATE, KIND_SEAL] {
+            assert!(says(kind, &[0; 8]) && !says(kind, &[]) && !says(kind, &[0; 16]), "{kind}");
+        }
+        assert!(!says(u8::MAX, &[]), "there is no such kind");
+    }
 }

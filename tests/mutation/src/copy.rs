@@ -12,11 +12,7 @@ const MEMBERS: [&str; 3] = ["raft-core", "raft-wal", "raft-sim"];
 const TESTS: [&str; 5] = ["envelopes", "golden", "log", "paper", "quorum"];
 
 /// Brings the copy up to date, but for the sources of the crate that is mutated: those are returned.
-pub fn make(
-    repository: &Path,
-    copy: &Path,
-    package: &str,
-) -> Result<Vec<String>, Box<dyn Error>> {
+pub fn make(repository: &Path, copy: &Path, package: &str) -> Result<Vec<String>, Box<dyn Error>> {
     let sources = format!("{package}/src/");
     let mut mutated = Vec::new();
     let files = Command::new("git")
@@ -51,8 +47,10 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), Box<dyn Error>> {
 
 /// The manifest of the root without what brings a network with it.
 fn reduced(mut whole: Table) -> Result<Table, Box<dyn Error>> {
-    let names = |names: &[&str]| Value::from(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
-    let workspace = whole.get_mut("workspace").and_then(Value::as_table_mut).ok_or("no workspace")?;
+    let names =
+        |names: &[&str]| Value::from(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+    let workspace =
+        whole.get_mut("workspace").and_then(Value::as_table_mut).ok_or("no workspace")?;
     workspace.insert("members".into(), names(&MEMBERS));
     workspace.remove("default-members");
     workspace.remove("lints");

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use list::Mutant;
-use run::Verdict;
+use run::{Program, Verdict};
 use weave::Woven;
 
 /// What one crate's mutants are shown to: test programs in the order in which they are run, first
@@ -107,7 +107,8 @@ fn all() -> Result<ExitCode, Box<dyn Error>> {
     let target = arguments
         .first()
         .and_then(|name| TARGETS.iter().find(|target| target.package == name))
-        .ok_or("say which: raft-core or raft-wal; and perhaps a part of the mutants' names, or k/n")?;
+        .ok_or("say which: raft-core or raft-wal; then, perhaps, which mutants: see MUTANTS.md")?;
+    let choice = Choice::new(arguments.get(1).map(String::as_str))?;
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .nth(2)
@@ -116,59 +117,86 @@ fn all() -> Result<ExitCode, Box<dyn Error>> {
     let mutants = list::all(repository, target.package)?;
     let files = copy::make(repository, &copy, target.package)?;
     let woven = weave(repository, &copy, target, &files, &mutants)?;
-    let chosen = choice(arguments.get(1).map(String::as_str))?;
     let programs = run::build(&copy, target)?;
     run::check(&programs, target)?;
-    let queue: Vec<_> = mutants.iter().enumerate().filter(|(id, it)| chosen(*id, it)).collect();
-    let queue = Mutex::new(queue.into_iter());
+    let chosen: Vec<_> =
+        mutants.iter().enumerate().filter(|(id, mutant)| choice.takes(*id, mutant)).collect();
+    let survivors = show(&chosen, &woven, &programs, target)?;
+    Ok(if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Shows mutants to the tests, `JOBS` at a time, and says what became of each. How many survived?
+fn show(
+    mutants: &[(usize, &Mutant)],
+    woven: &Woven,
+    programs: &[Program],
+    target: &Target,
+) -> Result<usize, Box<dyn Error>> {
+    let queue = Mutex::new(mutants.iter());
     let survivors = AtomicUsize::new(0);
-    let work = || -> Result<(), Box<dyn Error>> {
+    let work = || -> Result<(), String> {
         loop {
             let next = queue.lock().expect("nobody panics with it").next();
             let Some((id, mutant)) = next else { return Ok(()) };
-            let verdict = match woven.ids().contains(&id) {
-                true => run::one(&programs, target, id)?,
-                false => Verdict::Absent,
+            let verdict = if woven.ids().contains(id) {
+                run::one(programs, target, *id).map_err(|error| error.to_string())?
+            } else {
+                Verdict::Absent
             };
-            if matches!(verdict, Verdict::Survived) {
-                survivors.fetch_add(1, Ordering::Relaxed);
-            }
+            survivors.fetch_add(matches!(verdict, Verdict::Survived).into(), Ordering::Relaxed);
             println!("{verdict}\t{}", mutant.name);
         }
     };
     let jobs = std::env::var("JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1);
     let results: Vec<Result<(), String>> = thread::scope(|scope| {
-        let workers = (0..jobs).map(|_| scope.spawn(|| work().map_err(|error| error.to_string())));
-        let workers: Vec<_> = workers.collect();
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
         workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).collect()
     });
     results.into_iter().collect::<Result<(), String>>()?;
-    Ok(if survivors.into_inner() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(survivors.into_inner())
 }
 
-/// Which mutants to show: all; those whose names contain a text; every nth from the kth on, as `k/n`; or
-/// those of an earlier run's lines in a file, wherever they have moved to.
-fn choice(part: Option<&str>) -> Result<Box<dyn Fn(usize, &Mutant) -> bool>, Box<dyn Error>> {
-    let Some(part) = part.map(str::to_owned) else {
-        return Ok(Box::new(|_, _| true));
-    };
-    if let Some((k, n)) = part.split_once('/')
-        && let (Ok(k), Ok(n)) = (k.parse::<usize>(), n.parse::<usize>())
-        && n > 0
-    {
-        return Ok(Box::new(move |id, _| id % n == k));
+/// Which mutants to show.
+enum Choice {
+    All,
+    /// Every nth, from the kth on: `k/n`.
+    Part(usize, usize),
+    /// Those of the lines of an earlier run in a file, by file and description: they may have moved.
+    Listed(BTreeSet<(String, String)>),
+    /// Those with this in their name.
+    Named(String),
+}
+
+impl Choice {
+    fn new(choice: Option<&str>) -> Result<Self, Box<dyn Error>> {
+        let Some(choice) = choice else { return Ok(Self::All) };
+        if Path::new(choice).is_file() {
+            let lines = fs::read_to_string(choice)?;
+            return Ok(Self::Listed(lines.lines().map(without_place).collect()));
+        }
+        let numbers = choice.split_once('/').map(|(k, n)| (k.parse(), n.parse()));
+        Ok(match numbers {
+            Some((Ok(k), Ok(n))) if n > 0 => Self::Part(k, n),
+            _ => Self::Named(choice.to_owned()),
+        })
     }
-    if Path::new(&part).is_file() {
-        let lines = fs::read_to_string(part)?;
-        let placeless = |line: &str| {
-            let name = line.rsplit('\t').next().unwrap_or_default();
-            let file = name.split(':').next().unwrap_or_default().to_owned();
-            (file, name.split_once(": ").unwrap_or_default().1.to_owned())
-        };
-        let names: BTreeSet<_> = lines.lines().map(placeless).collect();
-        return Ok(Box::new(move |_, mutant| names.contains(&placeless(&mutant.name))));
+
+    fn takes(&self, id: usize, mutant: &Mutant) -> bool {
+        match self {
+            Self::All => true,
+            Self::Part(k, n) => id % n == *k,
+            Self::Listed(names) => names.contains(&without_place(&mutant.name)),
+            Self::Named(part) => mutant.name.contains(part),
+        }
     }
-    Ok(Box::new(move |_, mutant| mutant.name.contains(&part)))
+}
+
+/// The file and the description of a mutant, from a line that ends with its name.
+fn without_place(line: &str) -> (String, String) {
+    let name = line.rsplit('\t').next().unwrap_or_default();
+    let file = name.split(':').next().unwrap_or_default();
+    let what = name.split_once(": ").unwrap_or_default().1;
+    (file.to_owned(), what.to_owned())
 }
 
 /// Weaves in all mutants that compile. Those that did not the last time are not tried again.
@@ -182,7 +210,8 @@ fn weave(
     let record = copy.join("absent.txt");
     let known = fs::read_to_string(&record).unwrap_or_default();
     let known: BTreeSet<&str> = known.lines().collect();
-    let is_known = |(id, mutant): (usize, &Mutant)| known.contains(mutant.name.as_str()).then_some(id);
+    let is_known =
+        |(id, mutant): (usize, &Mutant)| known.contains(mutant.name.as_str()).then_some(id);
     let mut out: BTreeSet<usize> = mutants.iter().enumerate().filter_map(is_known).collect();
     loop {
         let woven = weave::all(repository, copy, files, mutants, &out)?;
