@@ -108,7 +108,7 @@ pub fn e2_replication(size: Size) -> Configuration {
 }
 
 pub fn e3_joint_change(size: Size) -> Configuration {
-    let bounds = Bounds::new(2, 3)
+    let bounds = Bounds::new(2, size.pick(2, 3))
         .with(Cost::Election, size.pick(1, 2))
         .with(Cost::Proposal, 1)
         .with(Cost::Heartbeat, size.pick(0, 1))

@@ -18,7 +18,7 @@ pub struct Effects {
     /// What it takes to be committed now and did not before.
     pub committed: Vec<Entry>,
     /// Its term, and whose durable copies make that so, if it leads.
-    pub committed_by: Option<(Term, Membership)>,
+    pub committed_by: Option<(Term, Vec<Membership>)>,
     pub read_begun: Option<ReadId>,
     pub reads: Vec<ReadOutcome>,
     pub fates: Vec<(LogPosition, LogPosition, Fate)>,
@@ -156,12 +156,13 @@ fn check_append_only(before: &Site, was: &Status, after: &Site, is: &Status) -> 
 fn note_committed(was: &Status, after: &Site, is: &Status, effects: &mut Effects) {
     let new = (was.commit.0 + 1..=is.commit.0).map(LogIndex);
     effects.committed.extend(new.filter_map(|index| after.node.entry(index).cloned()));
-    effects.committed_by = if was.role == RoleKind::Leader {
-        Some((was.term, was.membership.clone()))
-    } else if is.role == RoleKind::Leader {
-        Some((is.term, is.membership.clone()))
-    } else {
-        None
+    let leads = [was, is].map(|status| status.role == RoleKind::Leader);
+    effects.committed_by = match leads {
+        // What is committed first may be what the next configuration waited for, which counts at once.
+        [true, true] => Some((was.term, vec![was.membership.clone(), is.membership.clone()])),
+        [true, false] => Some((was.term, vec![was.membership.clone()])),
+        [false, true] => Some((is.term, vec![is.membership.clone()])),
+        [false, false] => None,
     };
 }
 

@@ -83,9 +83,10 @@ impl Ghost {
             if entry.index != self.last().next() {
                 return Err(format!("{id} commits {entry} behind a gap"));
             }
-            if !on_disks(members, entry.position(), sites) {
+            if !members.iter().any(|members| on_disks(members, entry.position(), sites)) {
                 return Err(format!(
-                    "{id} commits {entry} without a durable majority of {members}"
+                    "{id} commits {entry} without a durable majority of {}",
+                    members[0]
                 ));
             }
             if self.dead.contains(&entry.position()) {
