@@ -225,8 +225,8 @@ impl Checker {
                     self.dead.extend(dead.map(|index| LogPosition::new(first.term, index)));
                 }
                 Fate::Unknown => {
-                    let seen = &self.last_seen[&id];
-                    assert!(seen.installed, "{id}: nothing hides the fate of {first}");
+                    let hides = self.last_seen[&id].hides(first.index..=last.index);
+                    assert!(hides, "{id}: nothing hides the fate of {first} to {last}");
                     self.unknown_fates += 1;
                 }
             }
@@ -242,8 +242,8 @@ impl Checker {
         assert_eq!(chosen, Some(snapshot.base.position), "a snapshot of something else: {id}");
         let seen = self.last_seen.get_mut(&id).expect("checked just before");
         assert!(index > seen.handed_out, "{id}: a snapshot takes the state machine back");
+        seen.hidden.push((seen.handed_out.next(), index));
         seen.handed_out = index;
-        seen.installed = true;
         self.snapshots_installed += 1;
     }
 

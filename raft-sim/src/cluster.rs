@@ -13,6 +13,7 @@ use raft_core::{
 use raft_wal::{OpenError, Repair, WalError};
 
 use super::checker::Checker;
+use super::digest::seed_of;
 use super::digest_machine::DigestMachine;
 use super::machine::StateMachine;
 use super::reference::Reference;
@@ -21,6 +22,10 @@ use super::spec::Cause;
 use super::storage::Storage;
 use super::storage::durable::Durable;
 use super::storage::memory::Disk;
+
+/// The wall clock of a node, which gives entries their timestamps, is ahead of the true time by less than
+/// this, and never behind it. The clock of its timers and leases is another one, and may be wrong by more.
+pub const WALL_CLOCK_AHEAD_MAX: Duration = Duration::from_secs(4);
 
 /// The node with this number.
 pub fn n(id: u64) -> NodeId {
@@ -338,9 +343,13 @@ impl<D: Storage, M: StateMachine> Cluster<D, M> {
         taken
     }
 
-    /// What its wall clock shows: not what those of others do, so that time goes back with a new leader.
+    /// What its wall clock shows, which is set anew every few seconds: not what those of others do, so that
+    /// time goes back with a new leader, or without.
     fn timestamp(&self, id: NodeId) -> Timestamp {
-        Timestamp(self.clock(id).as_nanos() / 1_000_000)
+        let lives = self.members.get(&id).map_or(0, |member| member.lives);
+        let millis = self.now.as_nanos() / 1_000_000;
+        let set = seed_of(seed_of(id.get(), lives), millis / 3_000);
+        Timestamp(millis + set % (1_000 * WALL_CLOCK_AHEAD_MAX.as_secs()))
     }
 
     /// Asks a node for a membership change, without polling.

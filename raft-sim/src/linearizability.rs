@@ -44,9 +44,11 @@ pub trait Model {
         output: Option<&Self::Output>,
     ) -> Option<Self::State>;
 
-    /// Does this never change any state? Then nobody can tell whether it happened if it is pending,
-    /// and the search need not ask.
-    fn is_read(&self, _input: &Self::Input) -> bool {
+    /// Is this certain to change no state, whatever the state was, if it was answered so? A read, or a
+    /// refusal; without an output, if no answer is possible with which it changes any. The search is
+    /// much faster for it: nobody can tell whether such a thing happened if it is pending, and if it was
+    /// answered it can as well stand first wherever its answer fits.
+    fn changes_nothing(&self, _input: &Self::Input, _output: Option<&Self::Output>) -> bool {
         false
     }
 }
@@ -148,6 +150,7 @@ struct Search<'a, M: Model> {
     /// For each operation the places of its call and, unless it is pending, its return.
     call_at: Vec<usize>,
     return_at: Vec<Option<usize>>,
+    stage: Vec<Stage>,
     /// For a pending operation the one called before it that asks the same: of twins only the first
     /// that is left is tried, because it could stand wherever the other one does.
     twin: Vec<Option<usize>>,
@@ -162,12 +165,45 @@ struct Search<'a, M: Model> {
     steps: u64,
 }
 
-/// What is to be tried next: first all operations with an answer, then the pending ones, which
-/// mostly did not happen, or not yet.
+/// What is to be tried next.
 #[derive(Clone, Copy, Debug)]
 struct Cursor {
-    pending: bool,
+    stage: Stage,
     at: usize,
+}
+
+/// The order in which operations are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// What has an answer that fits now and would change nothing anywhere. In any order in which it stands
+    /// later it may as well stand here, so that nothing else need be tried instead.
+    Neutral,
+    /// What has another answer.
+    Answered,
+    /// What has none, and mostly did not happen, or not yet.
+    Pending,
+}
+
+impl Stage {
+    fn of<M: Model>(model: &M, operation: &OperationOf<M>) -> Self {
+        match &operation.returned {
+            None => Self::Pending,
+            Some((_, output)) if model.changes_nothing(&operation.input, Some(output)) => {
+                Self::Neutral
+            }
+            Some(_) => Self::Answered,
+        }
+    }
+}
+
+/// What came of trying an operation.
+enum Tried {
+    /// It is the next one.
+    Taken,
+    /// It cannot be, or that leads nowhere.
+    Left,
+    /// It must be the next one, and that leads nowhere.
+    Hopeless,
 }
 
 impl<'a, M: Model> Search<'a, M> {
@@ -175,7 +211,7 @@ impl<'a, M: Model> Search<'a, M> {
         let mut moments = Vec::new();
         for (number, operation) in history.iter().enumerate() {
             let returned = operation.returned.as_ref().map(|(time, _)| *time);
-            if returned.is_none() && model.is_read(&operation.input) {
+            if returned.is_none() && model.changes_nothing(&operation.input, None) {
                 continue;
             }
             moments.push((operation.call, false, number));
@@ -194,6 +230,7 @@ impl<'a, M: Model> Search<'a, M> {
             before: [ring - 1].into_iter().chain(0..ring - 1).collect(),
             call_at: vec![END; history.len()],
             return_at: vec![None; history.len()],
+            stage: history.iter().map(|operation| Stage::of(model, operation)).collect(),
             twin: vec![None; history.len()],
             order: Vec::new(),
             state: model.initial(),
@@ -231,14 +268,18 @@ impl<'a, M: Model> Search<'a, M> {
     fn run(&mut self, budget: u64) -> Option<bool> {
         let mut cursor = self.first();
         while self.answers_left > 0 {
-            match self.candidate(&mut cursor) {
+            let tried = match self.candidate(&mut cursor) {
                 Some(_) if self.steps == budget => return None,
-                Some(number) if self.take(number) => cursor = self.first(),
-                Some(number) => cursor.at = self.next[self.call_at[number]],
-                None => match self.give_back() {
+                Some(number) => (self.take(number), number),
+                None => (Tried::Hopeless, END),
+            };
+            match tried {
+                (Tried::Taken, _) => cursor = self.first(),
+                (Tried::Left, number) => cursor.at = self.next[self.call_at[number]],
+                (Tried::Hopeless, _) => match self.give_back() {
                     Some(number) => {
-                        let pending = self.history[number].returned.is_none();
-                        cursor = Cursor { pending, at: self.next[self.call_at[number]] };
+                        let (stage, at) = (self.stage[number], self.next[self.call_at[number]]);
+                        cursor = Cursor { stage, at };
                     }
                     None => return Some(false),
                 },
@@ -248,7 +289,7 @@ impl<'a, M: Model> Search<'a, M> {
     }
 
     fn first(&self) -> Cursor {
-        Cursor { pending: false, at: self.next[END] }
+        Cursor { stage: Stage::Neutral, at: self.next[END] }
     }
 
     /// The next operation, from the cursor on, that could come next in the order.
@@ -256,36 +297,40 @@ impl<'a, M: Model> Search<'a, M> {
         loop {
             match self.moments[cursor.at] {
                 Moment::Call(number) => {
-                    let pending = self.history[number].returned.is_none();
                     let twin_left = self.twin[number].is_some_and(|twin| !self.taken.has(twin));
-                    if pending == cursor.pending && !twin_left {
+                    if self.stage[number] == cursor.stage && !twin_left {
                         return Some(number);
                     }
                     cursor.at = self.next[cursor.at];
                 }
                 // Whatever was called after this return comes after the operation that returned.
-                Moment::Return | Moment::End if cursor.pending => return None,
                 Moment::Return | Moment::End => {
-                    *cursor = Cursor { pending: true, at: self.next[END] };
+                    let stage = match cursor.stage {
+                        Stage::Neutral => Stage::Answered,
+                        Stage::Answered => Stage::Pending,
+                        Stage::Pending => return None,
+                    };
+                    *cursor = Cursor { stage, at: self.next[END] };
                 }
             }
         }
     }
 
     /// Puts an operation next, if its answer fits and that was not tried before.
-    fn take(&mut self, number: usize) -> bool {
+    fn take(&mut self, number: usize) -> Tried {
+        let neutral = self.stage[number] == Stage::Neutral;
         self.steps += 1;
         let Operation { input, returned, .. } = &self.history[number];
         let output = returned.as_ref().map(|(_, output)| output);
-        let Some(after) = self.model.step(&self.state, input, output) else { return false };
+        let Some(after) = self.model.step(&self.state, input, output) else { return Tried::Left };
         // What had no answer and changes nothing explains nothing: it might as well not have happened.
         if output.is_none() && after == self.state {
-            return false;
+            return Tried::Left;
         }
         self.taken.flip(number);
         if !self.seen.insert((self.taken.clone(), after.clone())) {
             self.taken.flip(number);
-            return false;
+            return if neutral { Tried::Hopeless } else { Tried::Left };
         }
         self.order.push((number, std::mem::replace(&mut self.state, after)));
         if self.order.len() > self.longest.len() {
@@ -296,21 +341,26 @@ impl<'a, M: Model> Search<'a, M> {
             self.unlink(at);
             self.answers_left -= 1;
         }
-        true
+        Tried::Taken
     }
 
-    /// Takes the last operation out of the order again.
+    /// Takes the last operation out of the order again for which there may be another one, and all that
+    /// came after it.
     fn give_back(&mut self) -> Option<usize> {
-        let (number, before) = self.order.pop()?;
-        self.state = before;
-        self.taken.flip(number);
-        // In the opposite order: only so do the neighbours still name each other.
-        if let Some(at) = self.return_at[number] {
-            self.link_again(at);
-            self.answers_left += 1;
+        loop {
+            let (number, before) = self.order.pop()?;
+            self.state = before;
+            self.taken.flip(number);
+            // In the opposite order: only so do the neighbours still name each other.
+            if let Some(at) = self.return_at[number] {
+                self.link_again(at);
+                self.answers_left += 1;
+            }
+            self.link_again(self.call_at[number]);
+            if self.stage[number] != Stage::Neutral {
+                return Some(number);
+            }
         }
-        self.link_again(self.call_at[number]);
-        Some(number)
     }
 
     fn unlink(&mut self, at: usize) {

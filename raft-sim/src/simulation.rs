@@ -79,6 +79,8 @@ enum Happening {
     Restart(NodeId),
     Heal(u64),
     Flap(Flapping),
+    /// The next leader is to be left behind; so many times more it may be looked for.
+    LeaveBehind(u32),
     /// A message that was held back, and how many lives its sender and its receiver had had then.
     Late(Envelope, (u64, u64)),
     Pause(NodeId),
@@ -383,6 +385,7 @@ impl<W: Workload> Simulation<W> {
             Happening::Restart(id) => self.restart(id),
             Happening::Heal(number) => self.heal(number),
             Happening::Flap(flapping) => self.flap_on(flapping),
+            Happening::LeaveBehind(tries) => self.leave_behind(tries),
             Happening::Late(envelope, lives) => self.deliver_late(envelope, lives),
             Happening::Storm(id) => self.crash_in_storm(id),
             Happening::Change => self.change_members(),

@@ -62,8 +62,9 @@ impl Model for Number {
         answer.is_none_or(|answer| *answer == right).then_some(after)
     }
 
-    fn is_read(&self, ask: &Ask) -> bool {
-        matches!(ask, Ask::Read)
+    fn changes_nothing(&self, ask: &Ask, answer: Option<&Answer>) -> bool {
+        let refused = matches!(ask, Ask::Swap(..)) && answer == Some(&Answer::Done(false));
+        refused || *ask == Ask::Read
     }
 }
 

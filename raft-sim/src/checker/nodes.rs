@@ -2,6 +2,7 @@
 //! disks hold and what everyone knows.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use raft_core::{
     Incarnation, LogIndex, LogPosition, Membership, Node, NodeId, RoleKind, Status, Term,
@@ -34,7 +35,9 @@ pub(super) struct Seen {
     membership: Membership,
     steps: u64,
     pub(super) handed_out: LogIndex,
-    pub(super) installed: bool,
+    /// What a snapshot took the place of before it was handed out, from and to: what became of it there is
+    /// not to be seen.
+    pub(super) hidden: Vec<(LogIndex, LogIndex)>,
 }
 
 impl Seen {
@@ -55,8 +58,13 @@ impl Seen {
             membership: status.membership.clone(),
             steps: 0,
             handed_out: status.applied,
-            installed: false,
+            hidden: Vec::new(),
         }
+    }
+
+    /// May the fate of something that was proposed here at these indexes be unknown?
+    pub(super) fn hides(&self, indexes: RangeInclusive<LogIndex>) -> bool {
+        self.hidden.iter().any(|(from, to)| from <= indexes.end() && indexes.start() <= to)
     }
 }
 

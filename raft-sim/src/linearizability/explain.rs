@@ -108,7 +108,11 @@ fn render<M: Model>(
     lines.extend(contradiction.iter().map(|&number| line::<M>(&core[number])));
     let mut others: Vec<_> = core
         .iter()
-        .filter(|one| one.returned.is_none() && one.call < u64::MAX && !model.is_read(&one.input))
+        .filter(|one| {
+            one.returned.is_none()
+                && one.call < u64::MAX
+                && !model.changes_nothing(&one.input, None)
+        })
         .collect();
     others.sort_by_key(|one| one.call);
     if !others.is_empty() {

@@ -45,6 +45,18 @@ impl ClientOptions {
         }
     }
 
+    /// As many as can be served, who wait for their answers.
+    pub(super) fn patient(self) -> Self {
+        let apply_max = self.apply_max.min(Duration::from_millis(3));
+        Self {
+            count: self.count.max(4),
+            flood: false,
+            patience: Duration::from_secs(1),
+            apply_max,
+            ..self
+        }
+    }
+
     pub(super) fn all(&self) -> u64 {
         if self.flood { self.count * 10 } else { self.count }
     }

@@ -18,6 +18,7 @@ pub(super) const FAULTS: &[Kind] = &[
     Kind::Storm,
     Kind::Halves,
     Kind::Isolation,
+    Kind::LeftBehind,
     Kind::OneWay,
     Kind::Bridge,
     Kind::Chain,
@@ -28,6 +29,9 @@ pub(super) const FAULTS: &[Kind] = &[
     Kind::ClockJump,
     Kind::ClockPace,
 ];
+
+/// Who waits for a leader, to leave it behind, looks for it so many times.
+const LEADER_AWAITED_MAX: u32 = 20;
 
 /// The longest pause, in election timeouts.
 const PAUSE_MAX: u32 = 20;
@@ -75,6 +79,7 @@ impl<W: Workload> Simulation<W> {
             Some(Kind::Pause) => self.pause(victim),
             Some(Kind::TimerBurst) => self.burst_of_timers(victim),
             Some(Kind::Storm) => self.storm(&ids),
+            Some(Kind::LeftBehind) => self.leave_behind(LEADER_AWAITED_MAX),
             Some(Kind::Flap) => self.flap(&ids, victim),
             Some(Kind::SlowLink) => self.slow_down(&ids, victim),
             Some(Kind::ClockJump) => self.jump_clock(victim),

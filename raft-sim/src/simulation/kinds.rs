@@ -45,6 +45,8 @@ Kind {
     Halves => "partitions into two",
     /// One node, the leader if there is one, and all others.
     Isolation => "isolated leaders",
+    /// The leader is cut off until the others have compacted what it was asked last.
+    LeftBehind => "leaders left behind",
     /// One side is not heard by the other.
     OneWay => "one-way partitions",
     /// Two sides that share one node.

@@ -85,6 +85,31 @@ impl<W: Workload> Simulation<W> {
         }
     }
 
+    /// The leader is cut off with what it has been asked, and hears the others again when they have compacted
+    /// their logs: what became of it, it may never learn.
+    /// Who does not find a leader looks for it again so many times.
+    pub(super) fn leave_behind(&mut self, tries: u32) {
+        let ids = self.cluster.ids();
+        let Some(leader) = self.leader().filter(|_| self.chaos && ids.len() > 1) else {
+            if self.chaos && tries > 0 {
+                let wait = self.up_to(self.timeout());
+                self.later(wait, Happening::LeaveBehind(tries - 1));
+            }
+            return;
+        };
+        let others: Vec<NodeId> = ids.into_iter().filter(|&id| id != leader).collect();
+        self.count(Kind::LeftBehind);
+        let links = others.iter().flat_map(|&id| [(leader, id), (id, leader)]);
+        let number = self.cut_for_ever(&links.collect::<Vec<_>>());
+        let timeout = self.timeout();
+        for id in others {
+            let wait = timeout * 3 + self.up_to(timeout);
+            self.later(wait, Happening::Cut(id, self.life(id)));
+        }
+        let wait = timeout * 4 + self.up_to(timeout * 2);
+        self.later(wait, Happening::Heal(number));
+    }
+
     /// A link, one way or both, or all links of a node, are up and down for a while.
     pub(super) fn flap(&mut self, ids: &[NodeId], one: NodeId) {
         let links = self.some_links(ids, one);

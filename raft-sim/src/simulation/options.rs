@@ -107,14 +107,17 @@ impl Options {
         let inflight_messages_max = [1, 2, 64][random.usize(..3)];
         // Who sends little at a time must not have much to send, or catching up takes for ever.
         let slow = append_bytes_max < 1 << 20;
+        // Where networks and disks are nearly as slow as elections, hardly anybody is elected.
+        let slowest = if random.bool() { election_timeout / 12 } else { election_timeout };
         let uncommitted = if slow { [300, 2_000] } else { [4_000, 1 << 20] };
         let drawn = Self {
             size: [1, 2, 3, 3, 3, 4, 5, 5, 6, 7][random.usize(..10)],
             loss: sometimes(random, 0.25),
             duplication: sometimes(random, 0.2),
-            delay_max: millis(random, &[1, 5, 30, 150]).min(election_timeout / 2),
-            sync_max: millis(random, &[1, 4, 40, 400]).min(election_timeout * 4 / 3),
-            fault_interval: millis(random, &[50, 200, 600, 2_000, 2_000, 5_000]),
+            delay_max: millis(random, &[1, 5, 30, 150]).min(slowest / 2),
+            sync_max: millis(random, &[1, 4, 40, 400]).min(slowest * 4 / 3),
+            // In half of all seeds a leader has some time.
+            fault_interval: election_timeout * [1, 4, 10, 20, 40, 80][random.usize(..6)] / 2,
             client_interval: millis(random, &[2, 10, 50]),
             append_bytes_max,
             inflight_messages_max,
@@ -128,7 +131,7 @@ impl Options {
             snapshot_chunk_bytes_max: [40, 400, 1 << 20][random.usize(..3)],
             promotion: [Promotion::Manual, Promotion::WhenCaughtUp][random.usize(..2)],
             lease_clock_drift_ppm,
-            disk_fault_interval: millis(random, &[100, 300, 1_000, 100_000]),
+            disk_fault_interval: election_timeout * [1, 2, 8, 400][random.usize(..4)] / 2,
             scrub_interval: millis(random, &[20, 100, 500]),
             segment_bytes: SEGMENT_BYTES_MIN << [0, 0, 0, 1, 2][random.usize(..5)],
             short_io: random.u8(..4) == 0,
@@ -149,7 +152,32 @@ impl Options {
             wrong_clocks: random.bool(),
             clients: ClientOptions::draw(random),
         };
-        if random.u8(..4) == 0 { drawn.in_peace_with_operators(random) } else { drawn }
+        match random.u8(..8) {
+            0 | 1 => drawn.in_peace_with_operators(random),
+            2 => drawn.in_peace_with_clients(random),
+            _ => drawn,
+        }
+    }
+
+    /// Little goes wrong, so that clients get many answers that must fit together.
+    fn in_peace_with_clients(self, random: &mut fastrand::Rng) -> Self {
+        let timeout = self.election_timeout;
+        Self {
+            loss: self.loss.min(0.02),
+            delay_max: self.delay_max.min(timeout / 20),
+            sync_max: self.sync_max.min(timeout / 20),
+            curse: self.curse.min(0.2),
+            lazy_poll: self.lazy_poll.min(0.3),
+            fault_interval: self.fault_interval.max(timeout * 10),
+            disk_fault_interval: self.disk_fault_interval.max(timeout * 20),
+            operator_interval: self.operator_interval.max(timeout * 20),
+            stranger_interval: self.stranger_interval.max(timeout * 10),
+            strike: 0.3 * random.f64(),
+            waiting_reads_max: 100_000,
+            client_interval: Duration::from_millis(2),
+            clients: self.clients.patient(),
+            ..self
+        }
     }
 
     /// Little goes wrong, so that operators get far, and what goes wrong does so at bad moments.

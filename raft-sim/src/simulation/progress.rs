@@ -69,7 +69,7 @@ impl<W: Workload> Simulation<W> {
         self.note(|| format!("healed: {good:?}"));
         self.break_for_ever(&good);
         let timeout = self.slowest_timeout(&good);
-        let deadline = self.cluster.now.after(timeout * 2 * 10 + self.time_for_a_snapshot(&good));
+        let deadline = self.cluster.now.after(timeout * 10 + self.time_for_a_snapshot(&good));
         self.good.clone_from(&good);
         for client in 0..self.prober() {
             self.next_tick(client);
@@ -92,14 +92,20 @@ impl<W: Workload> Simulation<W> {
         self.demand_answers(&good);
     }
 
-    /// What fetching the largest snapshot may take: a vote may be needed of one who has to have it first,
-    /// and some seeds send forty bytes at a time.
+    /// What fetching the largest snapshot may take, if one of these lacks what the others have compacted: a
+    /// vote may be needed of one who has to have it first, and some seeds send forty bytes at a time. Twice:
+    /// another one may be cut just before nothing more can be committed without that vote.
     fn time_for_a_snapshot(&self, good: &BTreeSet<NodeId>) -> Duration {
-        let length = |&id: &NodeId| self.cluster.node(id).status().snapshot.map(|it| it.length);
-        let longest = good.iter().filter_map(length).max().unwrap_or(0);
+        let statuses: Vec<_> = good.iter().map(|&id| self.cluster.node(id).status()).collect();
+        let base = statuses.iter().map(|it| it.base.index).max().unwrap_or_default();
+        if statuses.iter().all(|it| it.last.index >= base) {
+            return Duration::ZERO;
+        }
+        let lengths = statuses.iter().filter_map(|it| it.snapshot.as_ref().map(|it| it.length));
+        let longest = lengths.max().unwrap_or(0);
         let pieces = longest.div_ceil(self.options.snapshot_chunk_bytes_max);
         // Request and answer, reading and storing.
-        let each = Duration::from_millis(5 + 5 + 4 + 4);
+        let each = Duration::from_millis(5 + 5 + 4 + 4) * 2;
         each * u32::try_from(pieces).expect("a small snapshot")
     }
 

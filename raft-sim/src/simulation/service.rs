@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use raft_core::{
     Consistency, Entry, Fate, LogIndex, LogPosition, NodeId, ProposalOutcome, ProposeRefusal,
-    ReadId, ReadOutcome, ReadRefused,
+    ReadId, ReadOutcome, ReadRefused, RoleKind,
 };
 
+use super::Moment;
 use super::clients::{FORWARD_MAX, RETRY_MAX};
 use super::traffic::{Answer, Asked, Caller, Refusal, Traffic};
 use super::{Happening, Simulation};
@@ -238,6 +239,12 @@ impl<W: Workload> Simulation<W> {
         match self.cluster.read(id, consistency) {
             Ok(read) => {
                 self.service(id).reads.insert(read, (caller, query));
+                // A follower's question is seen on its way.
+                if how == Freshness::Linearizable
+                    && self.cluster.node(id).role().0 == RoleKind::Leader
+                {
+                    self.strike_at(id, Moment::ReadRoundOpen);
+                }
             }
             Err(why) => self.answer(id, caller, Answer::Refused(read_refusal(why))),
         }

@@ -44,6 +44,9 @@ pub struct Store {
     made: Vec<Snapshot>,
     /// Something was damaged, and no start has looked at all of it since.
     suspect: bool,
+    /// A start has failed that may have put a damaged snapshot aside: until that is durable, which it may
+    /// never be after a failed sync, the damaged one may come back.
+    may_resurface: bool,
     /// Some of it cannot be read.
     unreadable: bool,
     /// The end of the log was damaged in a way that may look as if it had never been written.
@@ -129,6 +132,7 @@ impl Store {
             unsure: None,
             made: Vec::new(),
             suspect: false,
+            may_resurface: false,
             unreadable: false,
             tail_rotten: false,
             ended_marked: false,
@@ -370,6 +374,7 @@ impl Storage for Store {
             Ok(opened) => opened,
             Err(error) => {
                 self.check_refusal(&error);
+                self.may_resurface |= self.suspect;
                 return Err(error);
             }
         };

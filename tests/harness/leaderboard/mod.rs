@@ -11,6 +11,7 @@ use leaderboard_app::leaderboard::Leaderboard;
 use leaderboard_app::reply::{Outcome, Reply};
 use leaderboard_app::types::{BoardId, Player, Score};
 use raft_core::{LogPosition, Timestamp};
+use raft_sim::cluster::WALL_CLOCK_AHEAD_MAX;
 use raft_sim::history::{End, Freshness, History, Record, Request};
 use raft_sim::machine::{Operation, RestoreError, StateMachine, Workload};
 use raft_sim::simulation::clients::RETRY_MAX;
@@ -66,19 +67,23 @@ pub struct Voters {
     players: u64,
     /// How many votes in eight have a key.
     keyed: u8,
+    /// How many operations in sixteen are questions.
+    questions: u8,
 }
 
 impl Voters {
     /// What this seed draws.
     pub fn of_seed(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x707E);
-        // As few keys as possible, for just so long as a client may come back with one; or by far enough.
-        let tight =
-            Limits { kept_at_least: 1, age: RETRY_MAX, dropped_at_once: 2, ..Limits::default() };
+        // As few keys as possible, for just so long as a client may come back with one, by the clocks of any
+        // two leaders; or by far enough.
+        let age = RETRY_MAX + WALL_CLOCK_AHEAD_MAX;
+        let tight = Limits { kept_at_least: 1, age, dropped_at_once: 2, ..Limits::default() };
         Self {
             limits: if random.bool() { tight } else { Limits::default() },
-            players: random.u64(2..=12),
+            players: if random.bool() { random.u64(1..=3) } else { random.u64(4..=12) },
             keyed: [4, 8, 8][random.usize(..3)],
+            questions: [5, 5, 10][random.usize(..3)],
         }
     }
 }
@@ -92,11 +97,13 @@ impl Workload for Voters {
 
     fn next(&self, client: u64, number: u64, random: &mut fastrand::Rng) -> Operation {
         let player = format!("player {}", random.u64(..self.players));
-        match random.u8(..16) {
-            0..=2 => return Operation::Query(format!("score {player}").into()),
-            3 => return Operation::Query(format!("rank {player}").into()),
-            4 => return Operation::Query(format!("top {}", random.u8(..5)).into()),
-            _ => {}
+        if random.u8(..16) < self.questions {
+            let query = match random.u8(..8) {
+                0 => format!("rank {player}"),
+                1 => format!("top {}", random.u8(..5)),
+                _ => format!("score {player}"),
+            };
+            return Operation::Query(query.into());
         }
         // Scores are bounded, and now and then a vote reaches for the bounds. The others differ so much that
         // a score tells which votes are in it: that makes the search short, and sharp.

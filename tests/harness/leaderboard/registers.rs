@@ -107,7 +107,8 @@ impl Model for Register {
         answer.is_none_or(|answer| *answer == right).then_some(after)
     }
 
-    fn is_read(&self, asked: &Asked) -> bool {
-        *asked == Asked::Read
+    fn changes_nothing(&self, asked: &Asked, answer: Option<&Answer>) -> bool {
+        let refused = matches!(answer, Some(Answer::OutOfBounds(_) | Answer::NotApplied));
+        refused || *asked == Asked::Read
     }
 }
