@@ -299,11 +299,10 @@ impl<W: Workload> Simulation<W> {
         }
         assert!(self.chaos, "{id} does not start: {error}");
         self.report.disks.starts_failed += 1;
-        if let Some(image) = before {
-            // It never ran, so nobody heard from it: what it was before is as good.
+        // It never ran, so nobody heard from it: what it was before is as good.
+        if before.is_some_and(|image| self.disk(id).put_back(&image)) {
             self.count(Kind::ImageRestored);
             self.note(|| format!("the disk of {id} is what it was before"));
-            self.disk(id).put_back(&image);
         }
         let wait = self.up_to(self.timeout());
         self.later(wait, Happening::Restart(id));

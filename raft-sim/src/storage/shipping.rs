@@ -61,6 +61,8 @@ pub struct Store {
     cuts_seen: u64,
     /// The number of the newest segment when somebody last looked.
     newest_segment: u64,
+    /// How many starts have found all that is on it.
+    starts: u64,
     /// What the last start found.
     pub found: RecoveryReport,
     /// What happened to it.
@@ -141,6 +143,7 @@ impl Store {
             scrub: None,
             cuts_seen: 0,
             newest_segment: 0,
+            starts: 0,
             found: RecoveryReport::default(),
             tally: Tally::default(),
         }
@@ -379,6 +382,7 @@ impl Storage for Store {
             }
         };
         self.compare(&restored, &log.snapshots().held(), &report);
+        self.starts += 1;
         self.found = report;
         self.log = Some(log);
         self.newest_segment = self.segment_numbers().max().unwrap_or(0);

@@ -11,8 +11,9 @@ const COPIES_MAX: usize = 6;
 /// Not everything can be done to every disk.
 const TRIES: u32 = 4;
 
-/// A disk as it was.
+/// A disk as it was, after so many starts had found all that is on it.
 pub struct Image {
+    starts: u64,
     files: Vec<(String, Vec<u8>)>,
 }
 
@@ -130,16 +131,20 @@ impl Store {
     pub fn image(&self) -> Image {
         let files = self.sim.names().into_iter();
         let content = |name: String| self.sim.read(&name).map(|content| (name, content));
-        Image { files: files.filter_map(content).collect() }
+        Image { starts: self.starts, files: files.filter_map(content).collect() }
     }
 
-    /// The whole disk is what it was.
-    pub fn put_back(&mut self, image: &Image) {
+    /// The whole disk is what it was, if nobody has read it all since and knows what has become of it.
+    pub fn put_back(&mut self, image: &Image) -> bool {
+        if image.starts != self.starts {
+            return false;
+        }
         for name in self.sim.names() {
             self.sim.take(&name);
         }
         for (name, content) in &image.files {
             self.sim.put(name, content.clone());
         }
+        true
     }
 }
