@@ -12,7 +12,7 @@ use super::kinds::Kind;
 use super::network::Flapping;
 use super::traffic::Traffic;
 use super::{Happening, Simulation};
-use crate::machine::Workload;
+use crate::machine::{StateMachine, Workload};
 use crate::storage::Storage;
 use raft_wal::sim::{Fault, FaultRule, Operation};
 
@@ -69,7 +69,7 @@ impl<W: Workload> Simulation<W> {
         self.note(|| format!("healed: {good:?}"));
         self.break_for_ever(&good);
         let timeout = self.slowest_timeout(&good);
-        let deadline = self.cluster.now.after(timeout * 10 + self.time_for_a_snapshot(&good));
+        let deadline = self.cluster.now.after(timeout * 10 + self.time_to_catch_up(&good));
         self.good.clone_from(&good);
         for client in 0..self.prober() {
             self.next_tick(client);
@@ -80,7 +80,7 @@ impl<W: Workload> Simulation<W> {
         // might else be sent one after the other and have each of them too late.
         self.begin_operations = false;
         // Who gets one entry at a time needs a while, however short the timeouts are.
-        let patience = timeout * 100 + Duration::from_secs(30) + self.time_for_a_snapshot(&good);
+        let patience = timeout * 100 + Duration::from_secs(30) + self.time_to_catch_up(&good);
         let patience = self.cluster.now.after(patience);
         let all = self.run_until(patience, |simulation| {
             // Who is no member is told nothing.
@@ -92,21 +92,24 @@ impl<W: Workload> Simulation<W> {
         self.demand_answers(&good);
     }
 
-    /// What fetching the largest snapshot may take, if one of these lacks what the others have compacted: a
-    /// vote may be needed of one who has to have it first, and some seeds send forty bytes at a time. Twice:
-    /// another one may be cut just before nothing more can be committed without that vote.
-    fn time_for_a_snapshot(&self, good: &BTreeSet<NodeId>) -> Duration {
-        let statuses: Vec<_> = good.iter().map(|&id| self.cluster.node(id).status()).collect();
-        let base = statuses.iter().map(|it| it.base.index).max().unwrap_or_default();
-        if statuses.iter().all(|it| it.last.index >= base) {
+    /// How long it may take until those of these who lack something that is committed have it, for a vote may
+    /// be needed of one of them: some seeds send one entry at a time, and snapshots in pieces of forty
+    /// bytes. Two snapshots: another one may be cut just before nothing more can be committed without that
+    /// vote.
+    fn time_to_catch_up(&self, good: &BTreeSet<NodeId>) -> Duration {
+        let statuses = || good.iter().map(|&id| self.cluster.node(id).status());
+        let committed = statuses().map(|it| it.commit).max().unwrap_or_default();
+        let last = statuses().map(|it| it.last.index).min().unwrap_or_default();
+        if last >= committed {
             return Duration::ZERO;
         }
-        let lengths = statuses.iter().filter_map(|it| it.snapshot.as_ref().map(|it| it.length));
-        let longest = lengths.max().unwrap_or(0);
-        let pieces = longest.div_ceil(self.options.snapshot_chunk_bytes_max);
+        let machines = good.iter().map(|&id| self.cluster.replica(id).machine());
+        let longest = machines.map(|machine| machine.snapshot().len() as u64).max().unwrap_or(0);
+        let pieces = longest.div_ceil(self.options.snapshot_chunk_bytes_max) * 2;
+        let messages = (committed.0 - last.0).max(pieces);
         // Request and answer, reading and storing.
-        let each = Duration::from_millis(5 + 5 + 4 + 4) * 2;
-        each * u32::try_from(pieces).expect("a small snapshot")
+        let each = Duration::from_millis(5 + 5 + 4 + 4);
+        each * u32::try_from(messages).expect("a short log and a small snapshot")
     }
 
     /// A command of a client that only this phase has, as soon as it is acknowledged.
