@@ -1,19 +1,18 @@
 //! A cluster of nodes in one thread that moves only when told to.
 
+mod clock;
+mod requests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
 use raft_core::{
-    ChangeOutcome, ChangeRefusal, ChunkOrder, Config, Consistency, Entry, Envelope, Event,
-    Incoming, Input, Instant, LogIndex, LogPosition, Membership, Node, NodeId, Output,
-    ProposalOutcome, ProposeRefused, Proposed, ReadId, ReadOutcome, ReadRefused, Snapshot,
-    SnapshotId, Timestamp, TransferRefusal,
+    ChangeOutcome, ChunkOrder, Config, Entry, Envelope, Event, Incoming, Input, Instant, LogIndex,
+    LogPosition, Membership, Node, NodeId, Output, ProposalOutcome, ReadOutcome, Snapshot,
 };
 use raft_wal::{OpenError, Repair, WalError};
 
 use super::checker::Checker;
-use super::digest::seed_of;
 use super::digest_machine::DigestMachine;
 use super::machine::StateMachine;
 use super::reference::Reference;
@@ -22,10 +21,8 @@ use super::spec::Cause;
 use super::storage::Storage;
 use super::storage::durable::Durable;
 use super::storage::memory::Disk;
-
-/// The wall clock of a node, which gives entries their timestamps, is ahead of the true time by less than
-/// this, and never behind it. The clock of its timers and leases is another one, and may be wrong by more.
-pub const WALL_CLOCK_AHEAD_MAX: Duration = Duration::from_secs(4);
+use clock::Pace;
+pub use clock::WALL_CLOCK_AHEAD_MAX;
 
 /// The node with this number.
 pub fn n(id: u64) -> NodeId {
@@ -69,41 +66,6 @@ impl<D> Member<D> {
     pub fn drift_ppm(&self) -> i64 {
         self.pace.drift_ppm
     }
-}
-
-/// A clock: what it showed at some moment, and how fast it has been since.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pace {
-    since: Instant,
-    shown: Instant,
-    drift_ppm: i64,
-}
-
-impl Pace {
-    /// What it shows.
-    fn at(&self, now: Instant) -> Instant {
-        let passed = nanos(now) - nanos(self.since);
-        instant(nanos(self.shown) + passed + passed * i128::from(self.drift_ppm) / 1_000_000)
-    }
-
-    /// When it will show this; at once, if it shows more already.
-    fn when(&self, clock: Instant) -> Instant {
-        if clock == Instant::FAR_FUTURE {
-            return clock;
-        }
-        let to_pass = (nanos(clock) - nanos(self.shown)).max(0) * 1_000_000;
-        let rate = 1_000_000 + i128::from(self.drift_ppm);
-        // Rounded up, and a little more: a timer must not be called too early for ever.
-        instant(nanos(self.since) + to_pass / rate + 1 + i128::from(self.drift_ppm != 0))
-    }
-}
-
-fn nanos(time: Instant) -> i128 {
-    time.as_nanos().into()
-}
-
-fn instant(nanos: i128) -> Instant {
-    Instant::from_nanos(u64::try_from(nanos).expect("a test is shorter than 584 years"))
 }
 
 /// What a node wanted done, except what its member keeps for later: the write is in its disk's queue,
@@ -329,129 +291,6 @@ impl<D: Storage, M: StateMachine> Cluster<D, M> {
     /// The state machine of a running node, and what waits for it.
     pub fn replica(&self, id: NodeId) -> &Replica<M> {
         self.replicas.get(&id).unwrap_or_else(|| panic!("{id} does not run"))
-    }
-
-    /// Proposes commands to a node, without polling.
-    pub fn propose(
-        &mut self,
-        id: NodeId,
-        commands: Vec<Bytes>,
-    ) -> Result<Proposed, ProposeRefused> {
-        let (now, timestamp) = (self.clock(id), self.timestamp(id));
-        let taken = self.node_mut(id).propose(now, timestamp, commands);
-        self.checker.on_step(&self.members, id, &Cause::Propose);
-        taken
-    }
-
-    /// What its wall clock shows, which is set anew every few seconds: not what those of others do, so that
-    /// time goes back with a new leader, or without.
-    fn timestamp(&self, id: NodeId) -> Timestamp {
-        let lives = self.members.get(&id).map_or(0, |member| member.lives);
-        let millis = self.now.as_nanos() / 1_000_000;
-        let set = seed_of(seed_of(id.get(), lives), millis / 3_000);
-        Timestamp(millis + set % (1_000 * WALL_CLOCK_AHEAD_MAX.as_secs()))
-    }
-
-    /// Asks a node for a membership change, without polling.
-    pub fn change(
-        &mut self,
-        id: NodeId,
-        target: &Membership,
-        expected: Option<LogIndex>,
-    ) -> Result<LogPosition, ChangeRefusal> {
-        let (now, timestamp) = (self.clock(id), self.timestamp(id));
-        let taken = self.node_mut(id).change_membership(now, timestamp, target, expected);
-        self.checker.on_step(&self.members, id, &Cause::Operator);
-        taken
-    }
-
-    /// Asks a node to hand over its leadership, without polling.
-    pub fn transfer(&mut self, id: NodeId, to: Option<NodeId>) -> Result<NodeId, TransferRefusal> {
-        let now = self.clock(id);
-        let taken = self.node_mut(id).transfer_leadership(now, to);
-        self.checker.on_step(&self.members, id, &Cause::Operator);
-        taken
-    }
-
-    /// Cuts a snapshot of what a node has applied and stores it, without polling. `None` if there is
-    /// nothing new to cut.
-    pub fn cut_snapshot(&mut self, id: NodeId) -> Option<SnapshotId> {
-        let status = self.node(id).status();
-        let base = self.node(id).snapshot_base(status.applied)?;
-        if status.snapshot.is_some_and(|held| held.position.index >= status.applied) {
-            return None;
-        }
-        let bytes = self.snapshot(id, status.applied);
-        let member = self.members.get_mut(&id)?;
-        let kept = member.disk.keep(base, &bytes);
-        let snapshot = self.unless_failed(id, kept)?;
-        let named = snapshot.id();
-        self.step(id, Input::SnapshotCut(snapshot));
-        Some(named)
-    }
-
-    /// Stores the snapshot again that a node takes to be there, and that turned out damaged, if nothing
-    /// was applied since. The bytes are the same, so the node need not be told.
-    pub fn cut_snapshot_again(&mut self, id: NodeId) -> bool {
-        let status = self.node(id).status();
-        let held = status.snapshot.filter(|held| held.position.index == status.applied);
-        let base = held.and_then(|held| self.node(id).snapshot_base(held.position.index));
-        let Some(base) = base else { return false };
-        let bytes = self.snapshot(id, status.applied);
-        let Some(member) = self.members.get_mut(&id) else { return false };
-        let kept = member.disk.keep(base, &bytes);
-        let kept = self.unless_failed(id, kept);
-        kept.is_some_and(|snapshot| {
-            assert_eq!(Some(snapshot.id()), held, "{id}: the same state in other bytes");
-            true
-        })
-    }
-
-    fn snapshot(&self, id: NodeId, applied: LogIndex) -> Bytes {
-        let replica = self.replica(id);
-        assert_eq!(replica.applied().index, applied, "{id}: the machine is elsewhere");
-        replica.machine().snapshot()
-    }
-
-    /// Reads the first chunk that a peer of this node waits for, without polling. False if none does.
-    pub fn read_chunk(&mut self, id: NodeId) -> bool {
-        let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
-        let Some(order) = member.orders.pop_front() else { return false };
-        let read = member.disk.read_chunk(&order);
-        if let Some(bytes) = self.unless_failed(id, read) {
-            self.step(id, Input::ChunkRead { order, bytes });
-        }
-        true
-    }
-
-    /// Does the first thing that this node wants done with an arriving snapshot, without polling.
-    pub fn store_incoming(&mut self, id: NodeId) -> bool {
-        let member = self.members.get_mut(&id).unwrap_or_else(|| panic!("there is no {id}"));
-        let Some(incoming) = member.incoming.pop_front() else { return false };
-        let snapshot = match &incoming {
-            Incoming::Begin(snapshot) => snapshot.id(),
-            Incoming::Chunk { snapshot, .. } | Incoming::Abandon(snapshot) => *snapshot,
-        };
-        let held = match member.disk.store(incoming) {
-            // What had come of it is gone.
-            Err(error) if error.is_no_space() => Ok(Some((snapshot, 0))),
-            held => held,
-        };
-        if let Some(Some((snapshot, bytes))) = self.unless_failed(id, held) {
-            self.step(id, Input::SnapshotHeld { snapshot, bytes });
-        }
-        true
-    }
-
-    /// Asks a node for a read, without polling.
-    pub fn read(&mut self, id: NodeId, consistency: Consistency) -> Result<ReadId, ReadRefused> {
-        let now = self.clock(id);
-        let taken = self.node_mut(id).read(now, consistency);
-        self.checker.on_step(&self.members, id, &Cause::Progress);
-        let read = taken?;
-        let life = self.members[&id].lives;
-        self.checker.on_read_started(id, life, read, consistency);
-        Ok(read)
     }
 
     /// Polls a node: its write goes into its disk's queue, the rest is returned, all of it checked. A

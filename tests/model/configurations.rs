@@ -119,12 +119,21 @@ pub fn e3_joint_change(size: Size) -> Configuration {
         name: "E3 one member replaced by another, in two steps",
         cluster,
         prologue: elected,
-        sights: &[
-            Sight::Elected,
-            Sight::JointCommitted,
-            Sight::ChangeCommitted,
-            Sight::EntryOverwritten,
-        ],
+        // With two messages on their way nobody can be elected who has to ask three others.
+        sights: size.pick(
+            &[
+                Sight::Elected,
+                Sight::JointCommitted,
+                Sight::ChangeCommitted,
+                Sight::EntryOverwritten,
+            ],
+            &[
+                Sight::ElectedInJoint,
+                Sight::JointCommitted,
+                Sight::ChangeCommitted,
+                Sight::EntryOverwritten,
+            ],
+        ),
         states_min: 27_000,
     }
 }

@@ -34,6 +34,7 @@ pub struct Effects {
 pub enum Sight {
     Elected,
     ElectedByTransfer,
+    ElectedInJoint,
     EntryOverwritten,
     EntryLostInCrash,
     WriteTorn,
@@ -189,6 +190,7 @@ fn note_sights(
     };
     note(Sight::Elected, effects.elected.is_some());
     note(Sight::ElectedByTransfer, effects.elected.is_some() && transfer);
+    note(Sight::ElectedInJoint, effects.elected.is_some() && is.membership.is_joint());
     note(Sight::EntryLostInCrash, crashed && lost);
     note(Sight::EntryOverwritten, !crashed && lost);
     note(Sight::WriteTorn, effects.torn);

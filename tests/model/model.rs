@@ -5,18 +5,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
-use raft_core::{Alarm, Config, Envelope, Membership, NodeId, RoleKind, Status, Term};
+use raft_core::{Config, Envelope, Membership, RoleKind, Term};
 
 use super::action::{Act, Carried, is_dead};
 use super::bounds::{Bounds, Cost, Spent};
 use super::effects::{Effects, Sight};
 use super::ghost::{Ghost, check_pair};
 use super::interned::{Interned, Quick};
+use super::rows::{Row, Rows};
 use super::site::Site;
-
-/// A state as a row of numbers.
-pub type Row = [u32];
 
 /// What there is, and how far it may go.
 #[derive(Clone)]
@@ -31,25 +30,25 @@ pub struct Cluster {
 }
 
 /// What a site does on an event.
-struct Outcome {
-    site: u32,
-    sends: Box<[u32]>,
+pub(super) struct Outcome {
+    pub(super) site: u32,
+    pub(super) sends: Box<[u32]>,
     /// If it matters to the history.
     effects: Option<Box<Effects>>,
     seen: u64,
 }
 
 /// Something that can happen to a site by itself.
-struct Item {
-    act: Act,
-    cost: Option<Cost>,
-    outcome: u32,
+pub(super) struct Item {
+    pub(super) act: Act,
+    pub(super) cost: Option<Cost>,
+    pub(super) outcome: u32,
 }
 
 /// A message, and at which place its receiver stands.
-struct Mail {
+pub(super) struct Mail {
     envelope: Envelope,
-    to: usize,
+    pub(super) to: usize,
 }
 
 /// What is often looked at of a site.
@@ -70,49 +69,15 @@ pub enum Move {
     Item { node: u8, item: u16 },
 }
 
-/// Rows, one after the other, each behind its length.
-#[derive(Default)]
-pub struct Rows {
-    words: Vec<u32>,
-    pub count: usize,
-}
-
-impl Rows {
-    pub fn push(&mut self, row: &Row) {
-        self.words.push(u32::try_from(row.len()).expect("a short row"));
-        self.words.extend_from_slice(row);
-        self.count += 1;
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Row> {
-        let mut rest = &self.words[..];
-        std::iter::from_fn(move || {
-            let (&len, behind) = rest.split_first()?;
-            let (row, behind) = behind.split_at(len as usize);
-            rest = behind;
-            Some(row)
-        })
-    }
-
-    pub fn clear(&mut self) {
-        self.words.clear();
-        self.count = 0;
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.words.capacity() * size_of::<u32>()
-    }
-}
-
 /// Everything that was computed so far.
 pub struct Model {
     pub cluster: Cluster,
-    sites: Interned<u128, Site>,
+    pub(super) sites: Interned<u128, Site>,
     glances: Vec<Glance>,
-    menus: Vec<Option<std::rc::Rc<[Item]>>>,
-    mails: Interned<Envelope, Mail>,
+    pub(super) menus: Vec<Option<Rc<[Item]>>>,
+    pub(super) mails: Interned<Envelope, Mail>,
     ghosts: Interned<Ghost, Ghost>,
-    outcomes: Vec<Result<Outcome, String>>,
+    pub(super) outcomes: Vec<Result<Outcome, String>>,
     deliveries: HashMap<(u32, u32), u32, Quick>,
     checked: HashSet<(u32, u32), Quick>,
     /// What was seen on the way, as bits of `Sight`.
@@ -192,7 +157,7 @@ impl Model {
     }
 
     /// Computes what a site does, for the first time. A panic is a broken invariant as any other.
-    fn compute(&mut self, site: u32, act: &Act) -> u32 {
+    pub(super) fn compute(&mut self, site: u32, act: &Act) -> u32 {
         let before = &self.sites.values[site as usize];
         let result = catch_unwind(AssertUnwindSafe(|| before.after(act)));
         let outcome = match result {
@@ -212,7 +177,7 @@ impl Model {
         u32::try_from(self.outcomes.len() - 1).expect("fewer than four billion steps")
     }
 
-    fn delivery(&mut self, site: u32, mail: u32) -> u32 {
+    pub(super) fn delivery(&mut self, site: u32, mail: u32) -> u32 {
         if let Some(&outcome) = self.deliveries.get(&(site, mail)) {
             return outcome;
         }
@@ -223,62 +188,11 @@ impl Model {
     }
 
     /// Has this step no effect at all?
-    fn is_idle(&self, site: u32, outcome: u32) -> bool {
+    pub(super) fn is_idle(&self, site: u32, outcome: u32) -> bool {
         match &self.outcomes[outcome as usize] {
             Ok(it) => it.site == site && it.sends.is_empty() && it.effects.is_none(),
             Err(_) => false,
         }
-    }
-
-    /// What can happen to a site by itself.
-    fn menu(&mut self, number: u32) -> std::rc::Rc<[Item]> {
-        if let Some(menu) = &self.menus[number as usize] {
-            return menu.clone();
-        }
-        let acts = self.acts(&self.sites.values[number as usize]);
-        let mut menu: Vec<Item> = Vec::new();
-        for (act, cost) in acts {
-            let outcome = self.compute(number, &act);
-            if !self.is_idle(number, outcome) && !self.crashes_alike(&menu, cost, outcome) {
-                menu.push(Item { act, cost, outcome });
-            }
-        }
-        let menu: std::rc::Rc<[Item]> = menu.into();
-        self.menus[number as usize] = Some(menu.clone());
-        menu
-    }
-
-    /// Crashes at different places often leave the same.
-    fn crashes_alike(&self, menu: &[Item], cost: Option<Cost>, outcome: u32) -> bool {
-        let left = |outcome: u32| self.outcomes[outcome as usize].as_ref().ok().map(|it| it.site);
-        let alike = |item: &Item| item.cost == cost && left(item.outcome) == left(outcome);
-        cost == Some(Cost::Crash) && menu.iter().any(alike)
-    }
-
-    fn acts(&self, site: &Site) -> Vec<(Act, Option<Cost>)> {
-        let Cluster { nodes, target, bounds, .. } = &self.cluster;
-        let mut acts = vec![(Act::Ring(Alarm::Heartbeat), Some(Cost::Heartbeat))];
-        acts.extend(site.unwritten().map(|place| (Act::Written(place), None)));
-        acts.extend((0..site.crash_points()).map(|at| (Act::Crash(at), Some(Cost::Crash))));
-        acts.push((Act::Read, Some(Cost::Read)));
-        acts.push((Act::Cut, Some(Cost::Cut)));
-        if site.leads() {
-            acts.push((Act::Ring(Alarm::Quorum), Some(Cost::QuorumLoss)));
-            acts.push((Act::Ring(Alarm::Disk), Some(Cost::DiskHang)));
-            // Without a transfer, a heartbeat would be what is due at that time.
-            if site.node.status().transferring_to.is_some() {
-                acts.push((Act::Ring(Alarm::Transfer), None));
-            }
-            let commands = (0..bounds.of(Cost::Proposal)).map(|n| b'a' + n);
-            acts.extend(commands.map(|command| (Act::Propose(command), Some(Cost::Proposal))));
-            let others = nodes.iter().map(|config| config.id).filter(|&id| id != site.id());
-            acts.extend(others.map(|id| (Act::Transfer(id), Some(Cost::Transfer))));
-            acts.extend(target.iter().map(|to| (Act::Change(to.clone()), Some(Cost::Change))));
-        } else {
-            acts.push((Act::Ring(Alarm::Election), Some(Cost::Election)));
-        }
-        acts.retain(|(_, cost)| cost.is_none_or(|cost| bounds.of(cost) > 0));
-        acts
     }
 
     /// All states that follow on `row`, into `rows` and `moves`. An error is a broken invariant, and what
@@ -346,14 +260,14 @@ impl Model {
         Ok(())
     }
 
-    fn spent(&self, row: &Row) -> Spent {
+    pub(super) fn spent(&self, row: &Row) -> Spent {
         let size = self.size();
         Spent(u64::from(row[size + 1]) | u64::from(row[size + 2]) << 32)
     }
 
     /// The state after a step of one node, if it is within bounds. The message at `place` is taken out.
     #[expect(clippy::too_many_arguments, reason = "the parts of a step, from one caller's loop")]
-    fn follow(
+    pub(super) fn follow(
         &mut self,
         row: &Row,
         node: usize,
@@ -436,35 +350,6 @@ impl Model {
         Ok(())
     }
 
-    /// What a move says, and what the node then sends.
-    pub fn told(&mut self, row: &Row, by: Move) -> Vec<String> {
-        let (mut lines, outcome) = match by {
-            Move::Mail { carried, mail } => {
-                let envelope = self.envelope(mail).clone();
-                let line = match carried {
-                    Carried::Dropped => format!("drop  # {envelope}"),
-                    Carried::Delivered | Carried::Duplicated => format!("{carried}> {envelope}"),
-                };
-                let node = self.mails.values[mail as usize].to;
-                let delivered = carried != Carried::Dropped;
-                (vec![line], delivered.then(|| self.delivery(row[node], mail)))
-            }
-            Move::Item { node, item } => {
-                let menu = self.menu(row[usize::from(node)]);
-                let item = &menu[usize::from(item)];
-                let id: NodeId = self.cluster.nodes[usize::from(node)].id;
-                (vec![item.act.told(id)], Some(item.outcome))
-            }
-        };
-        let step = outcome.and_then(|it| self.outcomes[it as usize].as_ref().ok());
-        if let Some(step) = step {
-            lines.extend(step.sends.iter().map(|&mail| format!("    {}", self.envelope(mail))));
-            let status = self.sites.values[step.site as usize].node.status();
-            lines.push(format!("    {}", line(&status)));
-        }
-        lines
-    }
-
     /// Sites that came about in another way than the one that stands for them do the same as that one, on
     /// every message that there is and whatever else can happen; how many were compared, and how many of
     /// those differ in what does not count.
@@ -486,58 +371,6 @@ impl Model {
         }
         (self.twins.len(), differ)
     }
-
-    /// For the way to where a configuration begins: node `node` does `act`, whatever the bounds.
-    pub fn act(&mut self, row: &Row, node: usize, act: &Act) -> Vec<u32> {
-        let outcome = self.compute(row[node], act);
-        self.forced(row, node, outcome, None)
-    }
-
-    /// As `act`: all messages are delivered, and all writes done, until there are none; those to nodes in
-    /// `lost` are dropped.
-    pub fn settle(&mut self, row: &Row, lost: &[usize]) -> Vec<u32> {
-        let size = self.size();
-        let mut row = row.to_vec();
-        loop {
-            let written = (0..size).find_map(|node| {
-                self.site_at(&row, node).unwritten().next().map(|place| (node, place))
-            });
-            if let Some((node, place)) = written {
-                row = self.act(&row, node, &Act::Written(place));
-                continue;
-            }
-            let Some(&mail) = row.get(size + 3) else { return row };
-            let node = self.mails.values[mail as usize].to;
-            if lost.contains(&node) {
-                row.remove(size + 3);
-            } else {
-                let outcome = self.delivery(row[node], mail);
-                row = self.forced(&row, node, outcome, Some(size + 3));
-            }
-        }
-    }
-
-    fn forced(&mut self, row: &Row, node: usize, outcome: u32, place: Option<usize>) -> Vec<u32> {
-        let (mut rows, mut moves) = (Rows::default(), Vec::new());
-        let by = Move::Item { node: node as u8, item: 0 };
-        let spent = self.spent(row);
-        let messages = std::mem::replace(&mut self.cluster.bounds.messages, usize::MAX);
-        let term = std::mem::replace(&mut self.cluster.bounds.term, u64::MAX);
-        let done = self.follow(row, node, outcome, place, spent, by, &mut rows, &mut moves);
-        self.cluster.bounds.messages = messages;
-        self.cluster.bounds.term = term;
-        if let Err((_, broken)) = done {
-            panic!("on the way to the first state: {broken}");
-        }
-        rows.iter().next().expect("nothing is out of bounds").to_vec()
-    }
-}
-
-/// As a line of `status` in a golden script.
-fn line(status: &Status) -> String {
-    let Status { id, role, term, voted_for, last, durable, commit, .. } = status;
-    let vote = voted_for.map_or(String::from("-"), |id| id.to_string());
-    format!("{id}@{term} {role} vote={vote} last={last} durable={durable} commit={commit}")
 }
 
 /// What a panic says.

@@ -6,8 +6,12 @@ use std::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::effects::Sight;
-use super::model::{Cluster, Model, Move, Row, Rows};
+use super::model::{Cluster, Model, Move};
+use super::rows::{Row, Rows};
 use super::table::Table;
+
+/// So many sites that were reached in two ways are compared.
+const TWINS_MAX: usize = 500;
 
 /// The way to where a configuration begins.
 pub type Prologue = fn(&mut Model) -> Vec<u32>;
@@ -22,6 +26,9 @@ pub struct Report {
     pub parts: [usize; 3],
     pub bytes: usize,
     pub seen: u64,
+    /// How many sites that were reached in two ways were compared, and how many of those differ in what does
+    /// not count: see `Model::compare_twins`.
+    pub twins: (usize, usize),
     pub broken: Option<Broken>,
 }
 
@@ -66,6 +73,7 @@ pub fn explore(cluster: &Cluster, prologue: Prologue) -> Report {
     let begun = Instant::now();
     let mut search = Search::new(cluster, prologue, false);
     let stop = search.run();
+    let twins = if stop.is_none() { search.model.compare_twins() } else { (0, 0) };
     let broken = stop.map(|stop| {
         if stop.by.is_none() {
             return Broken { what: stop.what, path: Vec::new() };
@@ -83,17 +91,9 @@ pub fn explore(cluster: &Cluster, prologue: Prologue) -> Report {
         parts: search.model.parts(),
         bytes: search.bytes,
         seen: search.model.seen,
+        twins,
         broken,
     }
-}
-
-/// Compares up to so many sites that were reached in two ways: see `Model::compare_twins`.
-pub fn compare_twins(cluster: &Cluster, prologue: Prologue, wanted: usize) -> (usize, usize) {
-    let mut search = Search::new(cluster, prologue, false);
-    search.model.twins_wanted = wanted;
-    let broken = search.run();
-    assert!(broken.is_none(), "an invariant is broken");
-    search.model.compare_twins()
 }
 
 impl Search {
@@ -101,6 +101,7 @@ impl Search {
         let mut model = Model::new(cluster.clone());
         let first = prologue(&mut model);
         model.seen = 0;
+        model.twins_wanted = TWINS_MAX;
         let table = Table::new(with_parents);
         Self { model, table, first, transitions: 0, depth: 0, bytes: 0 }
     }
