@@ -330,7 +330,13 @@ impl<W: Workload> Simulation<W> {
             let disk = self.disk(id);
             disk.sim.clear_faults();
             disk.sim.set_capacity(None);
-            if !disk.is_suspect() {
+            disk.sim.take_cost();
+            let suspect = disk.is_suspect();
+            if let Some((life, _)) = self.busy.remove(&id) {
+                // It is as fast as it should be from here on, also with what it was busy with.
+                self.later(Duration::ZERO, Happening::Sync(id, life));
+            }
+            if !suspect {
                 continue;
             }
             if self.cluster.is_up(id) {
