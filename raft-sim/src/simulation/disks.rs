@@ -330,7 +330,7 @@ impl<W: Workload> Simulation<W> {
             let disk = self.disk(id);
             disk.sim.clear_faults();
             disk.sim.set_capacity(None);
-            disk.sim.take_cost();
+            let _done_at_once = disk.sim.take_cost();
             let suspect = disk.is_suspect();
             if let Some((life, _)) = self.busy.remove(&id) {
                 // It is as fast as it should be from here on, also with what it was busy with.
