@@ -119,15 +119,12 @@ impl Node {
             Message::RequestVote { ballot, .. } => {
                 self.send(from, Message::RequestVoteReply { ballot, granted: false });
             }
-            Message::AppendEntries { prev, round, .. } => {
-                let hint = self.log.last_at_or_below(prev.index, prev.term);
-                let outcome = AppendOutcome::Refused { prev: prev.index, hint };
-                self.send(from, Message::AppendEntriesReply { round, outcome });
-            }
             Message::ReadIndex { ticket, .. } => {
                 self.send(from, Message::ReadIndexReply { ticket, index: None });
             }
-            Message::InstallSnapshot { .. } => {
+            // It must not look like an answer to anything that this sender asks in the current term: it may
+            // lead that one, too, and its rounds have the same numbers in every term.
+            Message::AppendEntries { .. } | Message::InstallSnapshot { .. } => {
                 let (round, prev, hint) = (Round(0), LogIndex(0), LogPosition::ZERO);
                 let outcome = AppendOutcome::Refused { prev, hint };
                 self.send(from, Message::AppendEntriesReply { round, outcome });
