@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use raft_core::{
-    Envelope, Instant, LogIndex, Membership, Message, NodeId, Promotion, RoleKind, Term,
+    Envelope, Instant, LogIndex, Membership, Message, NodeId, Payload, PeerPace, PeerStatus,
+    Promotion, RoleKind, Status, Term,
 };
 
 use super::clients::{Client, OPERATION_MAX, at};
@@ -12,9 +13,12 @@ use super::kinds::Kind;
 use super::network::Flapping;
 use super::traffic::Traffic;
 use super::{Happening, Simulation};
-use crate::machine::{StateMachine, Workload};
+use crate::machine::Workload;
 use crate::storage::Storage;
 use raft_wal::sim::{Fault, FaultRule, Operation};
+
+/// Who catches up and gets on with it has so long, and a hundred election timeouts.
+const CATCHING_UP_MAX: Duration = Duration::from_secs(60);
 
 /// How a node may be broken for ever.
 const FOR_EVER: &[Kind] = &[
@@ -69,18 +73,20 @@ impl<W: Workload> Simulation<W> {
         self.note(|| format!("healed: {good:?}"));
         self.break_for_ever(&good);
         let timeout = self.slowest_timeout(&good);
-        let deadline = self.cluster.now.after(timeout * 10 + self.time_to_catch_up(&good));
         self.good.clone_from(&good);
         for client in 0..self.prober() {
             self.next_tick(client);
         }
-        let goal = self.run_until(deadline, Self::progress);
-        let goal = goal.unwrap_or_else(|| panic!("no progress: {}", self.describe(&good)));
+        let Some(goal) = self.run_until_progress(&good, timeout) else {
+            assert!(!self.somebody_can_win(&good), "no progress: {}", self.describe(&good));
+            self.report.hopeless += 1;
+            return;
+        };
         // Nobody begins anything new. Where pieces are small and snapshots frequent, a node that is behind
         // might else be sent one after the other and have each of them too late.
         self.begin_operations = false;
         // Who gets one entry at a time needs a while, however short the timeouts are.
-        let patience = timeout * 100 + Duration::from_secs(30) + self.time_to_catch_up(&good);
+        let patience = timeout * 100 + Duration::from_secs(30) + CATCHING_UP_MAX;
         let patience = self.cluster.now.after(patience);
         let all = self.run_until(patience, |simulation| {
             // Who is no member is told nothing.
@@ -92,24 +98,48 @@ impl<W: Workload> Simulation<W> {
         self.demand_answers(&good);
     }
 
-    /// How long it may take until those of these who lack something that is committed have it, for a vote may
-    /// be needed of one of them: some seeds send one entry at a time, and snapshots in pieces of forty
-    /// bytes. Two snapshots: another one may be cut just before nothing more can be committed without that
-    /// vote.
-    fn time_to_catch_up(&self, good: &BTreeSet<NodeId>) -> Duration {
-        let statuses = || good.iter().map(|&id| self.cluster.node(id).status());
-        let committed = statuses().map(|it| it.commit).max().unwrap_or_default();
-        let last = statuses().map(|it| it.last.index).min().unwrap_or_default();
-        if last >= committed {
-            return Duration::ZERO;
+    /// Runs until a command is acknowledged that was begun in this phase: for ten election timeouts, and from
+    /// whenever some node has caught up a little, for another ten. A vote may be needed of one who lacks a lot,
+    /// and some seeds send one entry at a time, and snapshots in pieces of forty bytes.
+    fn run_until_progress(
+        &mut self,
+        good: &BTreeSet<NodeId>,
+        timeout: Duration,
+    ) -> Option<LogIndex> {
+        let patience = self.cluster.now.after(timeout * 100 + CATCHING_UP_MAX);
+        let mut deadline = self.cluster.now.after(timeout * 10);
+        let (mut known, mut looked) = ((Term(0), 0), self.next_probe);
+        while self.cluster.now < deadline.min(patience) {
+            if let Some(goal) = self.progress() {
+                return Some(goal);
+            }
+            if self.next_probe != looked {
+                looked = self.next_probe;
+                let now_known = self.caught_up(good);
+                if now_known != known {
+                    known = now_known;
+                    deadline = self.cluster.now.after(timeout * 10);
+                }
+            }
+            self.one_event();
         }
-        let machines = good.iter().map(|&id| self.cluster.replica(id).machine());
-        let longest = machines.map(|machine| machine.snapshot().len() as u64).max().unwrap_or(0);
-        let pieces = longest.div_ceil(self.options.snapshot_chunk_bytes_max) * 2;
-        let messages = (committed.0 - last.0).max(pieces);
-        // Request and answer, reading and storing.
-        let each = Duration::from_millis(5 + 5 + 4 + 4);
-        each * u32::try_from(messages).expect("a short log and a small snapshot")
+        None
+    }
+
+    /// The newest leader's term, and how much these have of what it has, as far as it knows.
+    fn caught_up(&self, good: &BTreeSet<NodeId>) -> (Term, u64) {
+        let running = self.cluster.ids().into_iter().filter(|&id| self.runs(id));
+        let leaders = running.filter(|&id| self.cluster.node(id).role().0 == RoleKind::Leader);
+        let leader = leaders.max_by_key(|&id| self.cluster.node(id).role().1);
+        let Some(Status { term, peers, .. }) = leader.map(|id| self.cluster.node(id).status())
+        else {
+            return (Term(0), 0);
+        };
+        let has = |peer: &PeerStatus| match peer.pace {
+            PeerPace::Snapshot { held } => peer.match_index.0 + held,
+            _ => peer.match_index.0,
+        };
+        (term, peers.iter().filter(|peer| good.contains(&peer.id)).map(has).sum())
     }
 
     /// A command of a client that only this phase has, as soon as it is acknowledged.
@@ -244,6 +274,32 @@ impl<W: Workload> Simulation<W> {
             }
         }
         Some(good)
+    }
+
+    /// Is there one of these for whom a majority of the members that it knows of can vote? There may be none,
+    /// though a majority of every configuration is well: a new voter that does not know that it is one, and as
+    /// a learner was sent more than the voters have who count on it, votes for none of them and does not
+    /// campaign itself.
+    fn somebody_can_win(&self, good: &BTreeSet<NodeId>) -> bool {
+        let status = |id: NodeId| self.cluster.node(id).status();
+        good.iter().map(|&id| status(id)).any(|candidate| {
+            let votes = |id| good.contains(&id) && status(id).last <= candidate.last;
+            self.ever_a_voter(&candidate) && candidate.membership.is_quorum(votes)
+        })
+    }
+
+    /// Does any configuration in its log have this node as a voter? Until one without it is committed, it may
+    /// campaign.
+    fn ever_a_voter(&self, status: &Status) -> bool {
+        let node = self.cluster.node(status.id);
+        let entries = (status.base.index.0 + 1..=status.last.index.0).map(LogIndex);
+        let in_log = entries.filter_map(|index| match &node.entry(index)?.payload {
+            Payload::Membership(membership) => Some(membership.clone()),
+            Payload::Noop | Payload::Command(_) => None,
+        });
+        let first = (status.base.index == LogIndex(0)).then(|| self.cluster.membership.clone());
+        let mut all = in_log.chain(first).chain([status.membership.clone()]);
+        all.any(|membership| membership.is_voter(status.id))
     }
 
     /// Has a disk lost entries that no other voter's disk has? Its node cannot tell that nobody relied on
