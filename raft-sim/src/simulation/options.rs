@@ -110,7 +110,7 @@ impl Options {
         // Where networks and disks are nearly as slow as elections, hardly anybody is elected.
         let slowest = if random.bool() { election_timeout / 12 } else { election_timeout };
         let uncommitted = if slow { [300, 2_000] } else { [4_000, 1 << 20] };
-        let drawn = Self {
+        let mut drawn = Self {
             size: [1, 2, 3, 3, 3, 4, 5, 5, 6, 7][random.usize(..10)],
             loss: sometimes(random, 0.25),
             duplication: sometimes(random, 0.2),
@@ -152,6 +152,10 @@ impl Options {
             wrong_clocks: random.bool(),
             clients: ClientOptions::draw(random),
         };
+        if drawn.clients.flood {
+            // A state that grows fast is not to be had in the smallest pieces before it has grown again.
+            drawn.snapshot_chunk_bytes_max = drawn.snapshot_chunk_bytes_max.max(400);
+        }
         match random.u8(..8) {
             0 | 1 => drawn.in_peace_with_operators(random),
             2 => drawn.in_peace_with_clients(random),
