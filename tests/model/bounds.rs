@@ -17,6 +17,19 @@ pub enum Cost {
 }
 
 impl Cost {
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Election,
+        Self::Heartbeat,
+        Self::Proposal,
+        Self::Crash,
+        Self::Duplicate,
+        Self::Read,
+        Self::Change,
+        Self::Transfer,
+        Self::Cut,
+        Self::QuorumLoss,
+        Self::DiskHang,
+    ];
     pub const COUNT: usize = 11;
 }
 
@@ -44,6 +57,22 @@ impl Bounds {
 
     pub const fn of(&self, cost: Cost) -> u8 {
         self.counts[cost as usize]
+    }
+
+    /// Other bounds, as in `messages=4 proposal=2`.
+    pub fn set(&mut self, others: &str) -> Result<(), String> {
+        for other in others.split_whitespace() {
+            let (name, value) = other.split_once('=').ok_or("a bound is name=number")?;
+            let value: u8 = value.parse().map_err(|_| format!("{value} is no number"))?;
+            let cost = Cost::ALL.iter().find(|cost| format!("{cost:?}").to_lowercase() == name);
+            match (name, cost) {
+                ("term", _) => self.term = value.into(),
+                ("messages", _) => self.messages = value.into(),
+                (_, Some(&cost)) if value < 16 => self.counts[cost as usize] = value,
+                _ => return Err(format!("{other}: term, messages, or one of {:?}", Cost::ALL)),
+            }
+        }
+        Ok(())
     }
 }
 
