@@ -43,7 +43,8 @@ build() {
         }
         while read -r name program; do
             [ "$package" = raft-leaderboard ] || name=$package:$name
-            built[$tree/$name]=$tree/${program#"$tree/"}
+            case $program in /*) ;; *) program=$tree/$program ;; esac
+            built[$tree/$name]=$program
         done < <(sed -nE 's/^ *Executable unittests src\/lib.rs \((.*)\)$/lib \1/p
                           s/^ *Executable tests\/([a-z_]+)(\.rs|\/main\.rs) \((.*)\)$/\1 \3/p' <<<"$listing")
     done
@@ -73,7 +74,7 @@ run_program() {
         # For those that wait for ever: others take of the machine as well, so patience is long.
         { time timeout -k 10 $((limit * 5 + 60)) "${built[$tree/$name]}" "$@" >>"$log" 2>&1 </dev/null; } 2>"$log.time"
     ) || code=$?
-    took=$(awk -v before="$took" 'NF == 2 { before += $1 + $2 } END { printf "%.1f", before }' "$log.time")
+    took=$(awk -v before="$took" 'NF == 2 { before += $1 + $2 } END { printf "%.2f", before }' "$log.time")
 }
 
 # Runs one rung, of a tree, with a patch by number. Sets verdict, count, took, by.
