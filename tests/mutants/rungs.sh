@@ -81,7 +81,7 @@ run_program() {
 run_rung() {
     local rung=$1 programs=$2 tree=$3 number=$4 log=$target/$1.log name patience limit
     limit=$(limit_of "$rung" "$programs")
-    for patience in 1 5; do
+    for patience in 1 4; do
         took=0 count=- by=- verdict=missed
         : >"$log"
         for name in $programs; do
@@ -135,11 +135,8 @@ names_of_failures() {
     fi
 }
 
-# How many seconds of a processor a rung may take: ten times what it takes without a patch, and 20 more.
+# How many seconds of a processor a rung may take: five times what it takes without a patch, and 20 more.
 limit_of() {
-    local took
-    took=$(awk -F'\t' -v name="$(name_without "$2")" -v rung="$1" \
-        '$1 == name && $2 == rung && $3 == "missed" { took = $5 } END { print int(took) }' "$results")
-    [ "$1" != simulation ] || took=$((took + seeds / 20))
-    echo $((took * 10 + 20))
+    awk -F'\t' -v name="$(name_without "$2")" -v rung="$1" \
+        '$1 == name && $2 == rung && $3 == "missed" { took = $5 } END { print int(took * 5 + 20) }' "$results"
 }
