@@ -1,5 +1,5 @@
 //! Whatever a peer, a client, a clock or a disk says to a node, it neither panics nor breaks an
-//! invariant.
+//! invariant, nor a promise to those who drive it or hear from it (`envelopes/driven.rs`).
 //!
 //! The inputs are well-typed and otherwise arbitrary, with numbers at the limits; some fit well
 //! enough for the node to campaign, lead, follow and commit in between.
@@ -8,45 +8,19 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::select;
 use raft_core::{
-    AppendOutcome, Ballot, BallotKind, ChunkOrder, Config, Consistency, Entry, Envelope, GroupId,
-    HardState, Incarnation, Incoming, Input, Instant, LogBase, LogIndex, LogPosition, Membership,
-    Message, Node, NodeId, Output, Payload, Promotion, QuestionId, Receipt, Restored, RoleKind,
-    Round, Snapshot, SnapshotId, Term, Timestamp, Write,
+    AppendOutcome, Ballot, BallotKind, Config, Consistency, Entry, Envelope, GroupId, HardState,
+    Incarnation, Instant, LogBase, LogIndex, LogPosition, Membership, Message, Node, NodeId,
+    Payload, Promotion, QuestionId, Restored, RoleKind, Round, Snapshot, Term, Timestamp,
 };
+use raft_sim::storage::durable::Durable;
+
+#[allow(unreachable_pub, reason = "a module of a test is nobody's library")]
+#[path = "envelopes/driven.rs"]
+mod driven;
+
+use driven::{Driven, Step, election};
 
 const SEED: u64 = 1;
-
-/// Something that happens to the node.
-#[derive(Clone, Debug)]
-enum Step {
-    Message(Envelope),
-    /// The same, of the term that the node is in.
-    Timely(Envelope),
-    /// Its timer, or an early or late call of it: so many nanoseconds after the origin.
-    Timer(u64),
-    /// Time passes until its deadline, and the timer runs out.
-    Deadline,
-    Applied(u64),
-    Propose(Vec<u8>),
-    Read(Consistency),
-    Change(Membership, Option<u64>),
-    Transfer(Option<NodeId>),
-    /// The state machine's snapshot as of what is applied is in the storage.
-    Cut,
-    /// A snapshot that has nothing to do with this node is said to be in the storage.
-    ForeignCut(Snapshot),
-    /// The first open order for a chunk is carried out, with so many bytes.
-    ChunkRead(Option<u8>),
-    ForeignChunkRead(SnapshotId, u64),
-    /// The storage has this much, in quarters, of the snapshot that is on its way.
-    Held(u64),
-    ForeignHeld(SnapshotId, u64),
-    Poll,
-    /// The write at this place is done, whatever is before it.
-    Written(usize),
-    /// A receipt that belongs to no life of the node.
-    ForeignReceipt,
-}
 
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![
@@ -251,6 +225,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (snapshots(), number())
             .prop_map(|(snapshot, bytes)| Step::ForeignHeld(snapshot.id(), bytes)),
         4 => Just(Step::Poll),
+        1 => Just(Step::Glance),
         4 => (0..3usize).prop_map(Step::Written),
         1 => Just(Step::ForeignReceipt),
     ]
@@ -283,111 +258,6 @@ fn restored() -> impl Strategy<Value = Restored> {
     })
 }
 
-/// A node, and the writes that it has handed out.
-struct Driven {
-    node: Node,
-    now: Instant,
-    writes: Vec<Write>,
-    orders: Vec<ChunkOrder>,
-    coming: Option<SnapshotId>,
-    output: Output,
-}
-
-impl Driven {
-    fn step(&mut self, step: Step) {
-        let Self { node, now, writes, orders, coming, output } = self;
-        match step {
-            Step::Message(envelope) => node.step(*now, Input::Message(envelope)),
-            Step::Timely(envelope) => {
-                let term = node.status().term;
-                node.step(*now, Input::Message(Envelope { term, ..envelope }));
-            }
-            Step::Timer(nanos) => node.step(Instant::from_nanos(nanos), Input::Timer),
-            Step::Deadline => {
-                *now = node.deadline().max(*now);
-                node.step(*now, Input::Timer);
-            }
-            Step::Applied(index) => node.step(*now, Input::Applied(LogIndex(index))),
-            Step::Propose(sizes) => {
-                let commands =
-                    sizes.iter().map(|&size| Bytes::from(vec![0; size.into()])).collect();
-                let _refused_or_not = node.propose(*now, Timestamp(0), commands);
-            }
-            Step::Read(consistency) => drop(node.read(*now, consistency)),
-            Step::Change(target, expected) => {
-                drop(node.change_membership(*now, Timestamp(0), &target, expected.map(LogIndex)));
-            }
-            Step::Transfer(to) => drop(node.transfer_leadership(*now, to)),
-            Step::Cut => {
-                if let Some(base) = node.snapshot_base(node.status().applied) {
-                    node.step(*now, Input::SnapshotCut(Snapshot { base, length: 3, digest: 0 }));
-                }
-            }
-            Step::ForeignCut(snapshot) => node.step(*now, Input::SnapshotCut(snapshot)),
-            Step::ChunkRead(length) => {
-                if let Some(order) = orders.pop() {
-                    let bytes = length.map(|length| Bytes::from(vec![0; length.into()]));
-                    node.step(*now, Input::ChunkRead { order, bytes });
-                }
-            }
-            Step::ForeignChunkRead(snapshot, offset) => {
-                let order = ChunkOrder { to: n(2), snapshot, offset, bytes_max: 1 };
-                node.step(*now, Input::ChunkRead { order, bytes: None });
-            }
-            Step::Held(quarters) => {
-                if let Some(snapshot) = *coming {
-                    let bytes = snapshot.length / 4 * quarters;
-                    node.step(*now, Input::SnapshotHeld { snapshot, bytes });
-                }
-            }
-            Step::ForeignHeld(snapshot, bytes) => {
-                node.step(*now, Input::SnapshotHeld { snapshot, bytes });
-            }
-            Step::Poll => {
-                node.poll(output);
-                writes.extend(output.write.take());
-                orders.append(&mut output.chunks);
-                for incoming in output.incoming.drain(..) {
-                    if let Incoming::Begin(snapshot) = incoming {
-                        *coming = Some(snapshot.id());
-                    }
-                }
-                *output = Output::default();
-            }
-            Step::Written(place) if place < writes.len() => {
-                let receipt = writes.remove(place).into_receipt();
-                node.step(*now, Input::Written(receipt));
-            }
-            Step::Written(_) => {}
-            Step::ForeignReceipt => node.step(*now, Input::Written(foreign_receipt())),
-        }
-        node.check_invariants();
-        let _total = node.status();
-    }
-}
-
-/// The steps of an election that the node wins.
-fn election() -> Vec<Step> {
-    let granted = |kind, number| {
-        let ballot = Ballot { kind, campaign: QuestionId { life: SEED, number } };
-        Step::Timely(Envelope {
-            group: GroupId(0),
-            from: n(2),
-            to: n(1),
-            term: Term(0),
-            incarnation: Incarnation(0),
-            message: Message::RequestVoteReply { ballot, granted: true },
-        })
-    };
-    let (pre_vote, vote) = (granted(BallotKind::PreVote, 1), granted(BallotKind::Vote, 2));
-    vec![Step::Deadline, pre_vote, Step::Poll, Step::Written(0), vote, Step::Poll]
-}
-
-fn foreign_receipt() -> Receipt {
-    Write::detached(Some(HardState { term: Term(1), voted_for: None }), None, Vec::new())
-        .into_receipt()
-}
-
 /// `ENVELOPES=1000000 cargo test --release --test envelopes` runs a long campaign.
 fn cases() -> u32 {
     let Ok(cases) = std::env::var("ENVELOPES") else { return 10_000 };
@@ -417,15 +287,9 @@ proptest! {
         config.lease_clock_drift_ppm = lease.then_some(1000);
         config.promotion = if promotes { Promotion::WhenCaughtUp } else { Promotion::Manual };
         let leads = leads && restored.lost == LogPosition::ZERO;
+        let disk = Durable::of(&restored);
         let node = Node::new(config, restored, Instant::default()).unwrap();
-        let mut driven = Driven {
-            node,
-            now: Instant::default(),
-            writes: Vec::new(),
-            orders: Vec::new(),
-            coming: None,
-            output: Output::default(),
-        };
+        let mut driven = Driven::new(node, disk);
         if leads {
             election().into_iter().for_each(|step| driven.step(step));
             prop_assert_eq!(driven.node.role().0, RoleKind::Leader);

@@ -8,6 +8,7 @@
 
 mod copy;
 mod list;
+mod patches;
 mod run;
 mod weave;
 
@@ -104,6 +105,12 @@ fn main() -> ExitCode {
 
 fn all() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(("patches", rest)) =
+        arguments.split_first().map(|(first, rest)| (first.as_str(), rest))
+    {
+        patches::all(rest)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let target = arguments
         .first()
         .and_then(|name| TARGETS.iter().find(|target| target.package == name))
@@ -215,7 +222,7 @@ fn weave(
     let mut out: BTreeSet<usize> = mutants.iter().enumerate().filter_map(is_known).collect();
     loop {
         let woven = weave::all(repository, copy, files, mutants, &out)?;
-        let errors = run::errors(copy, target.package, &woven)?;
+        let errors = run::errors(copy, &[target.package], &woven)?;
         eprintln!(
             "{} of {} mutants are in, {} of them do not compile",
             woven.ids().len(),

@@ -50,7 +50,6 @@ fn messages(copy: &Path, arguments: &[&str]) -> Result<(bool, Vec<Value>), Box<d
         .args(arguments)
         .arg("--message-format=json")
         .current_dir(copy)
-        .env_remove("CARGO_TARGET_DIR")
         .stderr(Stdio::inherit())
         .output()?;
     let lines = String::from_utf8(output.stdout)?;
@@ -61,10 +60,12 @@ fn messages(copy: &Path, arguments: &[&str]) -> Result<(bool, Vec<Value>), Box<d
 /// The mutants that do not compile.
 pub fn errors(
     copy: &Path,
-    package: &str,
+    packages: &[&str],
     woven: &Woven,
 ) -> Result<BTreeSet<usize>, Box<dyn Error>> {
-    let (success, messages) = messages(copy, &["check", "-q", "-p", package, "--lib"])?;
+    let mut arguments = vec!["check", "-q", "--lib"];
+    arguments.extend(packages.iter().flat_map(|package| ["-p", package]));
+    let (success, messages) = messages(copy, &arguments)?;
     let mut mutants = BTreeSet::new();
     for message in messages.iter().map(|message| &message["message"]) {
         let spans = message["spans"].as_array().map_or(&[][..], Vec::as_slice);

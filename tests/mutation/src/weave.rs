@@ -18,7 +18,7 @@ use crate::copy;
 use crate::list::{Mutant, Place};
 
 /// What every woven crate gets: which mutant is meant, read once.
-const SWITCH: &str = r#"
+pub const SWITCH: &str = r#"
 extern crate std;
 /// Which mutant is meant.
 pub mod mutant {
@@ -39,6 +39,10 @@ pub struct Woven {
 }
 
 impl Woven {
+    pub fn new(files: BTreeMap<PathBuf, String>, ids: BTreeSet<usize>) -> Self {
+        Self { files, ids }
+    }
+
     pub fn ids(&self) -> &BTreeSet<usize> {
         &self.ids
     }
@@ -124,7 +128,7 @@ struct Weaver<'a> {
     complete: bool,
 }
 
-fn on(id: usize) -> String {
+pub fn on(id: usize) -> String {
     format!("crate::mutant::on({id})")
 }
 
