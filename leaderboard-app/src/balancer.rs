@@ -26,6 +26,8 @@ mod config;
 mod forward;
 mod framing;
 mod health;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod nodes;
 mod problem;
 mod reply;

@@ -22,6 +22,9 @@ mod codec;
 pub mod command;
 pub mod digest;
 mod duration;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod hostile;
 pub mod idempotency;
 pub mod leaderboard;
 mod lingering;

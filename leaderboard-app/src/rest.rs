@@ -25,6 +25,8 @@ use crate::leaderboard::Leaderboard;
 
 mod cluster;
 mod cursor;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 pub(crate) mod metrics;
 mod page;
 mod params;

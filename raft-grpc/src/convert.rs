@@ -381,4 +381,4 @@ pub(crate) fn incarnation(bytes: &[u8]) -> Result<u128, Malformed> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

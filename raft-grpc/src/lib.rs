@@ -101,6 +101,9 @@ mod forward;
 mod full_disk;
 mod handle;
 mod handshake;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod hostile;
 mod inbox;
 mod listener;
 mod node;

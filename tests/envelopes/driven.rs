@@ -8,7 +8,12 @@ use raft_core::{
 };
 use raft_sim::storage::durable::Durable;
 
-use super::{SEED, n};
+/// The seed of the node.
+pub const SEED: u64 = 1;
+
+pub fn n(id: u64) -> NodeId {
+    NodeId::new(id).expect("node numbers in tests start at 1")
+}
 
 /// Something that happens to the node.
 #[derive(Clone, Debug)]
@@ -74,7 +79,7 @@ impl Driven {
     }
 
     pub fn step(&mut self, step: Step) {
-        let Self { node, now, writes, disk, handed_out, orders, coming, output } = self;
+        let Self { node, now, writes, disk, orders, coming, output, .. } = self;
         match step {
             Step::Message(envelope) => node.step(*now, Input::Message(envelope)),
             Step::Timely(envelope) => {
@@ -122,19 +127,7 @@ impl Driven {
             Step::ForeignHeld(snapshot, bytes) => {
                 node.step(*now, Input::SnapshotHeld { snapshot, bytes });
             }
-            Step::Poll => {
-                node.poll(output);
-                output.messages.iter().for_each(|envelope| check_promise(envelope, disk));
-                *handed_out = check_handed_out(*handed_out, output);
-                writes.extend(output.write.take().map(|write| (write, false)));
-                orders.append(&mut output.chunks);
-                for incoming in output.incoming.drain(..) {
-                    if let Incoming::Begin(snapshot) = incoming {
-                        *coming = Some(snapshot.id());
-                    }
-                }
-                *output = Output::default();
-            }
+            Step::Poll => self.poll(),
             Step::Glance => node.poll(output),
             Step::Written(place) if place < writes.len() => {
                 // They reach it in order, in whatever order the receipts come.
@@ -148,8 +141,24 @@ impl Driven {
             Step::Written(_) => {}
             Step::ForeignReceipt => node.step(*now, Input::Written(foreign_receipt())),
         }
-        node.check_invariants();
-        let _total = node.status();
+        self.node.check_invariants();
+        let _total = self.node.status();
+    }
+
+    /// What it wants done is looked at, and kept until it is.
+    fn poll(&mut self) {
+        let Self { node, writes, disk, handed_out, orders, coming, output, .. } = self;
+        node.poll(output);
+        output.messages.iter().for_each(|envelope| check_promise(envelope, disk));
+        *handed_out = check_handed_out(*handed_out, output);
+        writes.extend(output.write.take().map(|write| (write, false)));
+        orders.append(&mut output.chunks);
+        for incoming in output.incoming.drain(..) {
+            if let Incoming::Begin(snapshot) = incoming {
+                *coming = Some(snapshot.id());
+            }
+        }
+        *output = Output::default();
     }
 }
 

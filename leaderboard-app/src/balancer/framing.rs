@@ -64,7 +64,7 @@ impl fmt::Display for Refusal {
 
 /// A connection whose requests pass the gate; writing is untouched.
 #[derive(Debug)]
-pub(super) struct StrictFraming<C> {
+pub(crate) struct StrictFraming<C> {
     connection: C,
     head_bytes_max: usize,
     /// Bytes that were read and not handed on. The first `passed` of them may be.

@@ -1,5 +1,6 @@
 //! From what a client sent to what a node is sent: checked, buffered, rewritten.
 
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,13 +14,12 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{Method, Request, Version, request};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tokio::time::{Instant, timeout_at};
 
 use super::config::BalancerConfig;
 use super::problem::{Kind, Problem};
 use crate::duration::parse_duration;
-use crate::lingering::Watched;
 
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(super) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("request-timeout");
@@ -82,12 +82,15 @@ impl ClientRequest {
 ///
 /// # Errors
 /// The refusal, when the request may not be forwarded; no node has seen it.
-pub(super) async fn admit(
-    request: Request<Watched<Incoming>>,
+pub(super) async fn admit<B>(
+    request: Request<B>,
     client: SocketAddr,
     config: &BalancerConfig,
     bodies: &Arc<Bodies>,
-) -> Result<ClientRequest, Problem> {
+) -> Result<ClientRequest, Problem>
+where
+    B: Body<Data = Bytes, Error: Display> + Unpin,
+{
     let (parts, body) = request.into_parts();
     let (target, host) = check_head(&parts)?;
     let asked = asked_timeout(&parts.headers);
@@ -176,11 +179,10 @@ fn asked_timeout(headers: &HeaderMap) -> Asked {
     }
 }
 
-async fn read_body(
-    mut body: Watched<Incoming>,
-    max: usize,
-    lease: &mut Lease,
-) -> Result<Bytes, Problem> {
+async fn read_body<B>(mut body: B, max: usize, lease: &mut Lease) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes, Error: Display> + Unpin,
+{
     let too_large =
         || Problem::new(Kind::BodyTooLarge, format!("a request body has at most {max} bytes"));
     if body.size_hint().lower() > max as u64 {

@@ -1,6 +1,7 @@
 //! `GET /top_n_scores` and `GET /player_rankings`, both linearizable.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -14,7 +15,7 @@ use super::problem::{Code, Problem};
 use super::request::Deadline;
 use super::votes::player_of;
 use super::{Api, cursor, json, reflects};
-use crate::board::{Board, Row};
+use crate::board::{Board, Place, Row};
 use crate::leaderboard::Leaderboard;
 use crate::types::{BoardId, Player};
 
@@ -50,9 +51,7 @@ pub(crate) async fn top_n_scores(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let deadline = Deadline::of(request.headers(), api.request_timeout)?;
-    let mut params = Params::of_query(request.uri().query(), &["n"])?;
-    let rows = rows_wanted(&mut params, "n", TOP_ROWS)?;
+    let (rows, deadline) = read_top(&request, api.request_timeout)?;
     let state = fresh_state(&api, deadline).await?;
     let top: Vec<RowJson<'_>> =
         board(&state, &BoardId::default())?.rows_from(1).take(rows).map(RowJson::from).collect();
@@ -61,12 +60,44 @@ pub(crate) async fn top_n_scores(
     Ok(response)
 }
 
+/// How many rows are asked for, and until when; `timeout` is for requests that do not say.
+pub(super) fn read_top(request: &Request, timeout: Duration) -> Result<(usize, Deadline), Problem> {
+    let deadline = Deadline::of(request.headers(), timeout)?;
+    let mut params = Params::of_query(request.uri().query(), &["n"])?;
+    Ok((rows_wanted(&mut params, "n", TOP_ROWS)?, deadline))
+}
+
 /// The whole ranking page by page, or one player's line.
 pub(crate) async fn player_rankings(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let deadline = Deadline::of(request.headers(), api.request_timeout)?;
+    let (asked, deadline) = read_rankings(&request, api.request_timeout)?;
+    let state = fresh_state(&api, deadline).await?;
+    let board_id = BoardId::default();
+    match asked {
+        Asked::Player(player) => one_player(&state, &board_id, &player),
+        Asked::Page { rows, after } => page(&state, &board_id, rows, after),
+    }
+}
+
+/// What `/player_rankings` is asked for.
+#[derive(Debug)]
+pub(super) enum Asked {
+    Player(Player),
+    /// So many rows behind this place, or the first ones.
+    Page {
+        rows: usize,
+        after: Option<Place>,
+    },
+}
+
+/// What is asked for, and until when; `timeout` is for requests that do not say.
+pub(super) fn read_rankings(
+    request: &Request,
+    timeout: Duration,
+) -> Result<(Asked, Deadline), Problem> {
+    let deadline = Deadline::of(request.headers(), timeout)?;
     let mut params = Params::of_query(request.uri().query(), &["limit", "cursor", "player"])?;
     if params.has("player") && (params.has("limit") || params.has("cursor")) {
         return Err(Problem::refused(
@@ -74,15 +105,13 @@ pub(crate) async fn player_rankings(
             "`player` asks for one line; `limit` and `cursor` do not go with it.",
         ));
     }
-    let board_id = BoardId::default();
     if let Some(player) = player_of(&mut params)? {
-        let state = fresh_state(&api, deadline).await?;
-        return one_player(&state, &board_id, &player);
+        return Ok((Asked::Player(player), deadline));
     }
     let rows = rows_wanted(&mut params, "limit", PAGE_ROWS)?;
     let after = match params.text("cursor")? {
         None => None,
-        Some(text) => Some(cursor::decode(&board_id, &text).ok_or_else(|| {
+        Some(text) => Some(cursor::decode(&BoardId::default(), &text).ok_or_else(|| {
             Problem::refused(
                 Code::InvalidCursor,
                 "Take the cursor from the Link header of the page before, unchanged, or leave it \
@@ -90,8 +119,16 @@ pub(crate) async fn player_rankings(
             )
         })?),
     };
-    let state = fresh_state(&api, deadline).await?;
-    let board = board(&state, &board_id)?;
+    Ok((Asked::Page { rows, after }, deadline))
+}
+
+fn page(
+    state: &ReadGuard<'_, Leaderboard>,
+    board_id: &BoardId,
+    rows: usize,
+    after: Option<Place>,
+) -> Result<Response, Problem> {
+    let board = board(state, board_id)?;
     // One more than asked tells whether there is a next page.
     let mut page: Vec<Row<'_>> = match after {
         None => board.rows_from(1).take(rows + 1).collect(),
@@ -101,7 +138,7 @@ pub(crate) async fn player_rankings(
     page.truncate(rows);
     let mut response = json(&page.iter().copied().map(RowJson::from).collect::<Vec<_>>());
     if let (true, Some(last)) = (has_next, page.last()) {
-        let cursor = cursor::encode(&board_id, last.place);
+        let cursor = cursor::encode(board_id, last.place);
         let link = format!("</player_rankings?limit={rows}&cursor={cursor}>; rel=\"next\"");
         let link = HeaderValue::try_from(link).expect("digits and letters make a header");
         response.headers_mut().insert(LINK, link);

@@ -1,6 +1,7 @@
 //! `POST /add_vote`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -32,8 +33,24 @@ pub(crate) async fn add_vote(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let (vote, deadline) = read_vote(request, api.request_timeout).await?;
+    let has_key = vote.idempotency.is_some();
+    let player = vote.player.clone();
+    let command = Command::AddVote(vote).encode();
+    let applied = api.raft.propose_within(command, deadline.left()).await;
+    let applied = applied.map_err(|error| Problem::of_write(&error, has_key))?;
+    let reply = Reply::decode(&applied.response);
+    let reply = reply.map_err(|error| Problem::unreadable_reply(error, has_key))?;
+    answer(&player, reply)
+}
+
+/// What is asked for, and until when; `timeout` is for requests that do not say.
+pub(super) async fn read_vote(
+    request: Request,
+    timeout: Duration,
+) -> Result<(AddVote, Deadline), Problem> {
     let (head, body) = request.into_parts();
-    let deadline = Deadline::of(&head.headers, api.request_timeout)?;
+    let deadline = Deadline::of(&head.headers, timeout)?;
     let key = request::idempotency_key(&head.headers)?;
     let media = Media::of(&head.headers)?;
     let mut params = Params::new(&["player", "score"]);
@@ -50,15 +67,7 @@ pub(crate) async fn add_vote(
             ));
         }
     }
-    let vote = vote_of(params, key)?;
-    let has_key = vote.idempotency.is_some();
-    let player = vote.player.clone();
-    let command = Command::AddVote(vote).encode();
-    let applied = api.raft.propose_within(command, deadline.left()).await;
-    let applied = applied.map_err(|error| Problem::of_write(&error, has_key))?;
-    let reply = Reply::decode(&applied.response);
-    let reply = reply.map_err(|error| Problem::unreadable_reply(error, has_key))?;
-    answer(&player, reply)
+    Ok((vote_of(params, key)?, deadline))
 }
 
 fn vote_of(mut params: Params, key: Option<IdempotencyKey>) -> Result<AddVote, Problem> {

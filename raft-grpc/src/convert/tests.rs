@@ -120,7 +120,7 @@ fn message() -> impl Strategy<Value = Message> {
     ]
 }
 
-fn envelope() -> impl Strategy<Value = Envelope> {
+pub(crate) fn envelope() -> impl Strategy<Value = Envelope> {
     (any::<u64>(), node(), node(), any::<u64>(), any::<u64>(), message()).prop_map(
         |(group, from, to, term, incarnation, message)| Envelope {
             group: GroupId(group),

@@ -1,12 +1,12 @@
-//! Coverage chooses the bytes that `tests/arbitrary.rs` draws at random: they are a directory, which is
+//! Coverage chooses the bytes that `raft-wal/tests/arbitrary.rs` draws at random: they are a directory, which is
 //! opened, and what comes of it is judged in the same way.
 
 #![no_main]
 #![allow(clippy::unwrap_used, reason = "a finding is a panic")]
 
-#[path = "../../tests/support/mod.rs"]
+#[path = "../../raft-wal/tests/support/mod.rs"]
 mod support;
-#[path = "../../tests/arbitrary"]
+#[path = "../../raft-wal/tests/arbitrary"]
 mod arbitrary {
     pub(crate) mod forge;
     pub(crate) mod interpreter;
