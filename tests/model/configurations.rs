@@ -85,7 +85,7 @@ pub fn e2_replication(size: Size) -> Configuration {
     let bounds = Bounds::new(2, 2)
         .with(Cost::Election, 1)
         .with(Cost::Proposal, size.pick(1, 2))
-        .with(Cost::Heartbeat, size.pick(0, 1))
+        .with(Cost::Duplicate, 1)
         .with(Cost::Crash, 1);
     Configuration {
         name: "E2 replication, messages dropped and duplicated, a torn write",
@@ -100,8 +100,9 @@ pub fn e2_replication(size: Size) -> Configuration {
             Sight::CommittedOldTerm,
             Sight::VoteRefusedForLog,
             Sight::TwoLeaders,
+            Sight::Duplicated,
         ],
-        states_min: 180_000,
+        states_min: 600_000,
     }
 }
 
