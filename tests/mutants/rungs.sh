@@ -68,7 +68,7 @@ run_program() {
     code=0
     (
         cd "$directory"
-        ulimit -t "$limit" -v 12000000 -c 0
+        ulimit -t "$limit" -v 8000000 -c 0
         export CARGO_MANIFEST_DIR=$directory
         TIMEFORMAT='%U %S'
         # For those that wait for ever: others take of the machine as well, so patience is long.
@@ -135,8 +135,8 @@ names_of_failures() {
     fi
 }
 
-# How many seconds of a processor a rung may take: five times what it takes without a patch, and 20 more.
+# How many seconds of a processor a rung may take: twice what it takes without a patch, and 10 more.
 limit_of() {
     awk -F'\t' -v name="$(name_without "$2")" -v rung="$1" \
-        '$1 == name && $2 == rung && $3 == "missed" { took = $5 } END { print int(took * 5 + 20) }' "$results"
+        '$1 == name && $2 == rung && $3 == "missed" { took = $5 } END { print int(took * 2 + 10) }' "$results"
 }
