@@ -1,6 +1,6 @@
 # Part of `check`: which test programs a rung is, how they are built and run, and what their end means.
 
-ALL_RUNGS=(unit golden paper envelopes model simulation wal process)
+ALL_RUNGS=(unit golden paper envelopes model simulation wal process real)
 # Programs are told apart by package and name, `raft-core:lib`; those without a package are of the root.
 package_of() { [ "${1%%:*}" = "$1" ] && echo raft-leaderboard || echo "${1%%:*}"; }
 
@@ -18,6 +18,7 @@ programs() {
         process/app/*) echo "leaderboard-app:balancer leaderboard-app:rest leaderboard-app:process" ;;
         golden/core/* | paper/core/* | envelopes/core/* | model/core/*) echo "$rung" ;;
         simulation/core/* | simulation/wal/* | simulation/app/*) echo "simulation" ;;
+        real/grpc/* | real/app/*) echo "processes durability" ;;
     esac
 }
 

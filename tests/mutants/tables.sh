@@ -5,8 +5,8 @@ table() {
     fresh=$(mktemp)
     sed '/^<!-- table -->$/q' "$readme" >"$fresh"
     rows "core/" "raft-core" unit golden paper envelopes model simulation >>"$fresh"
-    rows "grpc/" "raft-grpc" unit process >>"$fresh"
-    rows "app/" "leaderboard-app" unit process simulation >>"$fresh"
+    rows "grpc/" "raft-grpc" unit process real >>"$fresh"
+    rows "app/" "leaderboard-app" unit process real simulation >>"$fresh"
     rows "wal/" "raft-wal" unit wal simulation >>"$fresh"
     cat "$fresh" >"$readme"
     rm "$fresh"
