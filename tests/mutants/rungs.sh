@@ -98,11 +98,11 @@ run_rung() {
         # Only who takes much longer than that as well has hung.
         [ "$verdict" = hang ] || break
     done
-    if [ "$rung" = simulation ] && [ "$verdict" != hang ]; then
-        count=$(sed -n 's/^seed \([0-9]*\): .*/\1/p' "$log" | head -1)
-        # None failed, or what was to happen did not happen in them.
-        count=${count:-$seeds}
-    fi
+    [ "$rung" = simulation ] || return 0
+    count=$(sed -n 's/^seed \([0-9]*\): .*/\1/p' "$log" | head -1)
+    # None failed, or what was to happen did not happen in them. Who died has not said in which.
+    [ -n "$count" ] || [ "$code" -gt 101 ] || count=$seeds
+    count=${count:--}
 }
 
 # What the end of a program means. Noticed is only what a test has noticed: a test that failed, or a
