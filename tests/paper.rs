@@ -15,6 +15,7 @@
 //! | thesis §6.2, §6.4 | no majority, no leader; reads, leases | `thesis_6_4_reads` |
 //! | thesis §9.6 | pre-votes | `thesis_9_6_prevote` |
 //! | what the texts leave open | strangers, bounds, receipts of an earlier life | `own_rules` |
+//! | the same, of those who lead | disks that hang, one leadership after another | `own_leaders` |
 //!
 //! Where the design departs from the text, the test says so and why that is safe.
 //!
@@ -22,6 +23,8 @@
 //! few nodes into a room (`paper/room.rs`). Whole traces are in the golden scripts (`golden/`;
 //! Figures 7 and 8 among them), chance and faults in the simulation.
 
+#[path = "paper/own_leaders.rs"]
+mod own_leaders;
 #[path = "paper/own_rules.rs"]
 mod own_rules;
 #[path = "paper/room.rs"]

@@ -122,3 +122,61 @@ fn answer(position: LogPosition, response: Bytes) -> Answer {
     }
     Ok(Applied { position, response })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
+    use std::task::{Context, Wake};
+
+    use raft_core::{Term, Timestamp};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    struct Nothing;
+
+    impl StateMachine for Nothing {
+        fn apply(&mut self, _: &AppliedEntry) -> Bytes {
+            Bytes::new()
+        }
+    }
+
+    /// Notes what counts as applied at the moment at which it is woken.
+    struct Watcher {
+        applied: watch::Receiver<LogIndex>,
+        seen: Mutex<Vec<LogIndex>>,
+    }
+
+    impl Wake for Watcher {
+        fn wake(self: Arc<Self>) {
+            self.seen.lock().unwrap().push(*self.applied.borrow());
+        }
+    }
+
+    #[test]
+    fn who_is_answered_finds_it_applied() {
+        let (applied, of_applied) = watch::channel(LogIndex(0));
+        let watcher = Arc::new(Watcher { applied: of_applied, seen: Mutex::default() });
+        let machine = RwLock::new(Machine { state: Nothing, applied: LogPosition::default() });
+        let (answer, answered) = oneshot::channel();
+        let mut answered = pin!(answered);
+        let waker = Arc::clone(&watcher).into();
+        assert!(answered.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+
+        let (term, timestamp) = (Term(1), Timestamp(0));
+        let command = |index| Entry {
+            index: LogIndex(index),
+            term,
+            timestamp,
+            payload: Payload::Command(Bytes::new()),
+        };
+        let waiter = Waiter::Local { answer, claimed: Arc::new(AtomicBool::new(true)) };
+        let entries = vec![command(1), command(2)];
+        let waiters = VecDeque::from([(LogIndex(1), waiter)]);
+        apply_batch(&machine, Batch { entries, waiters }, &applied);
+        assert!(answered.poll(&mut Context::from_waker(&waker)).is_ready());
+        assert_eq!(*watcher.seen.lock().unwrap(), [LogIndex(2)]);
+    }
+}

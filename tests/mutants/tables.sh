@@ -4,9 +4,10 @@ table() {
     local readme=$here/README.md fresh
     fresh=$(mktemp)
     sed '/^<!-- table -->$/q' "$readme" >"$fresh"
+    { echo && counts | sed 's/^/    /'; } >>"$fresh"
     rows "core/" "raft-core" unit golden paper envelopes model simulation >>"$fresh"
-    rows "grpc/" "raft-grpc" unit process >>"$fresh"
-    rows "app/" "leaderboard-app" unit process simulation >>"$fresh"
+    rows "grpc/" "raft-grpc" unit process real >>"$fresh"
+    rows "app/" "leaderboard-app" unit process real simulation >>"$fresh"
     rows "wal/" "raft-wal" unit wal simulation >>"$fresh"
     cat "$fresh" >"$readme"
     rm "$fresh"
@@ -62,10 +63,16 @@ counts() {
             END { printf "%s: %d patches, noticed by two rungs or more %d, by one %d, by none %d; too few for %d\n",
                       crate, all, two, one, none, few }'
     done
-    awk -F'\t' '$2 == "simulation" && $1 !~ /^none/ { verdict[$1] = $3; seeds[$1] = $4 }
-        END { for (patch in verdict) print (verdict[patch] == "caught" ? seeds[patch] : 1e9) }' "$results" |
+    for crate in core/ app/ wal/ ""; do medians "$crate"; done
+}
+
+# How many patches of a crate the simulation noticed, and after how many seeds.
+medians() {
+    printf '%s' "${1:-all/}" | tr / ' '
+    awk -F'\t' -v crate="$1" '$2 == "simulation" && index($1, crate) == 1 && $1 !~ /^none/ { verdict[$1] = $3; seeds[$1] = $4 }
+        END { for (patch in verdict) print (verdict[patch] == "caught" && seeds[patch] + 0 > 0 ? seeds[patch] : verdict[patch] == "missed" ? 1e9 : 1e8) }' "$results" |
         sort -n | awk '{ seed[NR] = $1; if ($1 < 1e9) caught++ }
             END { printf "simulation: %d measured, %d noticed", NR, caught
                   printf "; first seed, median of those noticed: %d, of all: ", seed[int((caught + 1) / 2)]
-                  middle = seed[int((NR + 1) / 2)]; print (middle < 1e9 ? middle : "none") }'
+                  middle = seed[int((NR + 1) / 2)]; print (middle < 1e8 ? middle : "none") }'
 }
