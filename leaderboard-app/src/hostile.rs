@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::response::Response;
+use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -52,7 +53,11 @@ where
     let _broken_off_or_not = serving.await;
 }
 
-/// Whatever a client sends is no mistake of ours, and every refusal says what is wrong in the same form.
+/// What clients are told of refusals.
+const DOCUMENT: &str = include_str!("../docs/errors.md");
+
+/// Whatever a client sends is no mistake of ours, and every refusal says what is wrong in the same form, as it
+/// is documented.
 async fn judged(response: Response) -> Response {
     let (head, body) = response.into_parts();
     let body = body.collect().await.expect("bytes in memory").to_bytes();
@@ -65,6 +70,13 @@ async fn judged(response: Response) -> Response {
             let text = problem[member].as_str();
             assert!(text.is_some_and(|text| !text.is_empty()), "no {member}: {problem}");
         }
+        let said = |member: &str| problem[member].as_str().unwrap_or_default();
+        let (code, title, retry) = (said("code"), said("title"), said("retry"));
+        let section = DOCUMENT.split_once(&format!("\n### {code}\n"));
+        let (_, section) = section.unwrap_or_else(|| panic!("not documented: {problem}"));
+        let line = format!("{} · *{title}* · `not_applied`, retry `{retry}`", head.status.as_u16());
+        assert!(section.trim_start().starts_with(&line), "documented otherwise: {problem}");
+        assert_eq!(head.headers[CONTENT_TYPE], "application/problem+json", "{problem}");
     }
     Response::from_parts(head, Body::from(body))
 }
@@ -180,6 +192,13 @@ mod tests {
             }
             requests(&input);
         }
+    }
+
+    /// The balancer once said that it must never be.
+    #[test]
+    fn a_body_that_breaks_off_may_be_sent_again() {
+        let head = "POST /add_vote HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
+        requests(format!("{head}Content-Length: 9\r\n\r\n{{").as_bytes());
     }
 
     #[test]

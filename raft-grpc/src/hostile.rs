@@ -1,9 +1,10 @@
-//! A door for tests: bytes from a peer, as far as a node. Fuzzing chooses them (`fuzz/targets/protobuf.rs`), and
-//! the test below draws them.
+//! A door for tests: bytes from a peer, as far as a node, a caller that waits, or a refusal. Fuzzing chooses
+//! them (`fuzz/targets/protobuf.rs`), and the tests below draw them.
 //!
 //! They are taken for a frame, as `service.rs` does it. Of each envelope that the wire allows the node must
 //! make something without a panic or a broken invariant; and whatever node says, that envelope or what the
-//! node answers, must come out of the wire as it went in.
+//! node answers, must come out of the wire as it went in. Or they are taken for what else travels: greetings
+//! of either side, and proposals and answers that are forwarded.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -12,6 +13,10 @@ use raft_core::{
     Message, Node, NodeId, Output, QuestionId, Restored, RoleKind, Term,
 };
 
+use crate::convert::{answer_from_wire, answer_to_wire};
+use crate::error::Unknown;
+use crate::handshake::{Caller, Identity, Refusal};
+use crate::pending::Failure;
 use crate::wire;
 
 const SEED: u64 = 1;
@@ -20,19 +25,91 @@ fn id(number: u64) -> NodeId {
     NodeId::new(number).expect("numbers from 1")
 }
 
-/// The first byte says what the node is before, the others are a frame.
+/// The first byte says what the others are taken for.
 ///
 /// # Panics
-/// If the node, or the way there and back, is not as it must be.
-pub fn frame(input: &[u8]) {
-    let Some((&first, frame)) = input.split_first() else { return };
-    let Ok(frame) = wire::Frame::decode(Bytes::copy_from_slice(frame)) else { return };
-    let mut node = Peer::new(first);
+/// If what comes of them is not as it must be.
+pub fn bytes(input: &[u8]) {
+    let Some((&first, bytes)) = input.split_first() else { return };
+    match first % 6 {
+        3 => hello(bytes),
+        4 => welcome(bytes),
+        5 => answers(bytes),
+        kind => frame(kind, bytes),
+    }
+}
+
+/// `kind` says what the node is before.
+fn frame(kind: u8, bytes: &[u8]) {
+    let Ok(frame) = wire::Frame::decode(Bytes::copy_from_slice(bytes)) else { return };
+    let mut node = Peer::new(kind);
     for envelope in frame.envelopes {
         if let Ok(envelope) = Envelope::try_from(envelope) {
             there_and_back(&envelope);
             node.hear(envelope);
         }
+    }
+}
+
+/// This node, as `handshake.rs` knows it: one of three, of which nobody else may be it.
+fn this() -> Identity {
+    let members = [1, 2, 3].map(id).into();
+    Identity { cluster: "one".into(), id: id(1), incarnation: 1, members }
+}
+
+/// Only another member that means this node and this cluster is let in, and is who it says it is.
+fn hello(bytes: &[u8]) {
+    let Ok(hello) = wire::Hello::decode(bytes) else { return };
+    match this().check_hello(&hello) {
+        Ok(Caller { id: caller, incarnation }) => {
+            let Identity { cluster, members, .. } = this();
+            assert!(caller == id(2) || caller == id(3), "{caller} was let in");
+            let caller = Identity { cluster, id: caller, incarnation, members };
+            assert_eq!(caller.hello(id(1)), hello, "it was let in as somebody else");
+        }
+        Err(why) => refused(&why),
+    }
+}
+
+/// Only the node that was meant is taken for it.
+fn welcome(bytes: &[u8]) {
+    let Ok(welcome) = wire::Welcome::decode(bytes) else { return };
+    let named = welcome.node;
+    match this().check_welcome(Some(welcome), id(2)) {
+        Ok(()) => assert_eq!(named, 2, "another node was taken for n2"),
+        Err(why) => {
+            assert_ne!(named, 2, "n2 was not taken for itself");
+            refused(&why);
+        }
+    }
+}
+
+/// A refusal is one line of an operator's log, and no longer than a peer may make it.
+fn refused(why: &Refusal) {
+    let line = why.to_string();
+    assert!(!line.is_empty() && !line.contains(['\n', '\r', '\u{1b}']), "{line:?}");
+    // The name of a cluster is cut at 64 characters, none of which takes more than ten when it is escaped.
+    assert!(line.len() < 1000, "{} bytes", line.len());
+}
+
+/// What a leader answers is what a follower understands, and what nobody understands is told as unknown.
+fn answers(bytes: &[u8]) {
+    let Ok(answers) = wire::Answers::decode(Bytes::copy_from_slice(bytes)) else { return };
+    for wire::Answer { id, outcome } in answers.answers {
+        let is_missing = outcome.is_none();
+        let answer = answer_from_wire(outcome);
+        if is_missing {
+            assert_eq!(answer, Err(Unknown::ConnectionLost.into()), "an answer made up");
+        }
+        // A leader never says that a connection was lost; whoever passes that on says what it comes to.
+        let lost: Failure = Unknown::ConnectionLost.into();
+        let expected = match &answer {
+            Err(why) if *why == lost => Err(Unknown::LeadershipLost.into()),
+            _ => answer.clone(),
+        };
+        let again = answer_to_wire(id, answer).encode_to_vec();
+        let again = wire::Answer::decode(&*again).map(|it| (it.id, answer_from_wire(it.outcome)));
+        assert_eq!(again, Ok((id, expected)), "the wire has changed it");
     }
 }
 
@@ -56,7 +133,6 @@ impl Peer {
         let now = Instant::default();
         let node = Node::new(Config::new(id(1), SEED), Restored::empty(members), now);
         let mut peer = Self { node: node.expect("an empty disk restores"), now };
-        let kind = kind % 3;
         if kind > 0 {
             peer.now = peer.node.deadline();
             peer.node.step(peer.now, Input::Timer);
@@ -128,18 +204,53 @@ mod tests {
 
         #[test]
         fn no_frame_breaks_a_node(
-            first in any::<u8>(),
+            kind in 0..3u8,
             envelopes in prop::collection::vec(prop_oneof![3 => plausible(), 1 => envelope()], 1..8),
             damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
         ) {
             let envelopes = envelopes.into_iter().map(Into::into).collect();
-            let mut bytes = vec![first];
+            let mut bytes = vec![kind];
             bytes.extend(wire::Frame { envelopes }.encode_to_vec());
             for (place, byte) in damage {
                 let place = place.index(bytes.len());
                 bytes[place] = byte;
             }
-            frame(&bytes);
+            super::bytes(&bytes);
+        }
+
+        #[test]
+        fn nobody_is_let_in_but_who_may_be(
+            version in 0..3u32,
+            cluster in prop_oneof![3 => Just("one".to_owned()), 1 => any::<String>()],
+            (from, to, node) in (0..5u64, 0..3u64, 0..4u64),
+            incarnation in prop::collection::vec(any::<u8>(), 15..18),
+        ) {
+            let incarnation = Bytes::from(incarnation);
+            let welcome = wire::Welcome { node, incarnation: incarnation.clone() };
+            super::welcome(&welcome.encode_to_vec());
+            let hello = wire::Hello { protocol_version: version, cluster, from, to, incarnation };
+            super::hello(&hello.encode_to_vec());
+        }
+
+        #[test]
+        fn an_answer_means_the_same_to_whoever_hears_it(
+            bytes in prop::collection::vec(any::<u8>(), 0..30),
+            (id, reason, number) in (any::<u64>(), -1..7i32, any::<u64>()),
+            which in 0..7u8,
+        ) {
+            use wire::answer::{Applied, NotLeader, Outcome, SizeLimit};
+            let limit = SizeLimit { bytes: number, max: number / 2 };
+            let outcome = match which {
+                0 => Some(Outcome::NotLeader(NotLeader { leader: Some(number % 3) })),
+                1 => Some(Outcome::NotApplied(reason)),
+                2 => Some(Outcome::Unknown(reason)),
+                3 => Some(Outcome::TooLarge(limit)),
+                4 => Some(Outcome::ResponseTooLarge(limit)),
+                5 => Some(Outcome::Applied(Applied { term: number, index: id, response: bytes.into() })),
+                _ => None,
+            };
+            let answers = wire::Answers { answers: vec![wire::Answer { id, outcome }] };
+            super::answers(&answers.encode_to_vec());
         }
     }
 }

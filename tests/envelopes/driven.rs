@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use raft_core::{
-    AppendOutcome, Ballot, BallotKind, ChunkOrder, Consistency, Envelope, GroupId, HardState,
-    Incarnation, Incoming, Input, Instant, LogIndex, Membership, Message, Node, NodeId, Output,
-    QuestionId, Receipt, Snapshot, SnapshotId, Term, Timestamp, Write,
+    AppendOutcome, Ballot, BallotKind, ChunkOrder, Config, Consistency, Envelope, GroupId,
+    HardState, Incarnation, Incoming, Input, Instant, LogIndex, Membership, Message, Node, NodeId,
+    Output, QuestionId, Receipt, Restored, Snapshot, SnapshotId, Term, Timestamp, Write,
 };
 use raft_sim::storage::durable::Durable;
 
-/// The seed of the node.
+/// The seed of the node's first life.
 pub const SEED: u64 = 1;
 
 pub fn n(id: u64) -> NodeId {
@@ -47,11 +47,14 @@ pub enum Step {
     Written(usize),
     /// A receipt that belongs to no life of the node.
     ForeignReceipt,
+    /// It dies, when so many writes more have reached the disk, and starts with what is there.
+    Restart(usize),
 }
 
 /// A node, what it has handed out, and what the disk has for certain.
 pub struct Driven {
     pub node: Node,
+    config: Config,
     now: Instant,
     /// Those without a receipt, in order, and whether they have reached the disk.
     writes: Vec<(Write, bool)>,
@@ -64,10 +67,18 @@ pub struct Driven {
 }
 
 impl Driven {
-    pub fn new(node: Node, disk: Durable) -> Self {
+    pub fn new(config: Config, restored: Restored) -> Self {
+        Self::start(config, Durable::of(&restored), Instant::default())
+    }
+
+    fn start(config: Config, disk: Durable, now: Instant) -> Self {
+        let node = Node::new(config.clone(), disk.restored(), now);
+        let node = node.expect("what is restored fits together");
+        assert_eq!(node.status().term, disk.hard_state.term, "it forgot its term");
         Self {
             node,
-            now: Instant::default(),
+            config,
+            now,
             writes: Vec::new(),
             // Who drives it restores the newest snapshot at the start.
             handed_out: disk.snapshots.last().map_or(LogIndex(0), Snapshot::index),
@@ -76,6 +87,16 @@ impl Driven {
             coming: None,
             output: Output::default(),
         }
+    }
+
+    /// Another life, with a seed of its own. What it has promised is on the disk; all else is forgotten.
+    fn restart(&mut self, reached: usize) {
+        let under_way = self.writes.iter().filter(|(_, there)| !there);
+        for (write, _) in under_way.take(reached) {
+            self.disk.write(write);
+        }
+        self.config.seed += 1;
+        *self = Self::start(self.config.clone(), self.disk.clone(), self.now);
     }
 
     pub fn step(&mut self, step: Step) {
@@ -104,7 +125,12 @@ impl Driven {
             Step::Transfer(to) => drop(node.transfer_leadership(*now, to)),
             Step::Cut => {
                 if let Some(base) = node.snapshot_base(node.status().applied) {
-                    node.step(*now, Input::SnapshotCut(Snapshot { base, length: 3, digest: 0 }));
+                    let snapshot = Snapshot { base, length: 3, digest: 0 };
+                    // One that arrived meanwhile is not taken for older than this.
+                    if disk.snapshots.last().is_none_or(|held| held.index() < snapshot.index()) {
+                        disk.keep(snapshot.clone());
+                    }
+                    node.step(*now, Input::SnapshotCut(snapshot));
                 }
             }
             Step::ForeignCut(snapshot) => node.step(*now, Input::SnapshotCut(snapshot)),
@@ -140,6 +166,7 @@ impl Driven {
             }
             Step::Written(_) => {}
             Step::ForeignReceipt => node.step(*now, Input::Written(foreign_receipt())),
+            Step::Restart(reached) => self.restart(reached),
         }
         self.node.check_invariants();
         let _total = self.node.status();

@@ -1,7 +1,6 @@
-//! One life of a node, from what it was restored with to the last thing that happened to it.
+//! What becomes of a node, from what it was first restored with to the last thing that happened to it.
 
-use raft_core::{Config, Instant, LogPosition, Node, Promotion, Restored, RoleKind};
-use raft_sim::storage::durable::Durable;
+use raft_core::{Config, LogPosition, Promotion, Restored, RoleKind};
 
 use super::driven::{Driven, SEED, Step, election, n};
 
@@ -39,9 +38,7 @@ impl Life {
         config.lease_clock_drift_ppm = lease.then_some(1000);
         config.promotion = if promotes { Promotion::WhenCaughtUp } else { Promotion::Manual };
         let leads = leads && restored.lost == LogPosition::ZERO;
-        let disk = Durable::of(&restored);
-        let node = Node::new(config, restored, Instant::default());
-        let mut driven = Driven::new(node.expect("what is restored fits together"), disk);
+        let mut driven = Driven::new(config, restored);
         if leads {
             election().into_iter().for_each(|step| driven.step(step));
             assert_eq!(driven.node.role().0, RoleKind::Leader);

@@ -230,6 +230,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Glance),
         4 => (0..3usize).prop_map(Step::Written),
         1 => Just(Step::ForeignReceipt),
+        1 => (0..4usize).prop_map(Step::Restart),
     ]
 }
 

@@ -98,6 +98,7 @@ impl Kind {
         matches!(
             self,
             Self::SlowRequest
+                | Self::IncompleteBody
                 | Self::DeadlinePassed
                 | Self::Internal
                 | Self::NoNodeReachable
