@@ -187,3 +187,41 @@ fn a_failed_sync_of_the_directory_counts_for_whoever_it_was_not_told() {
     }
     assert_eq!(refused, 20);
 }
+
+/// A log that cannot remove what it should has failed; only room may be missing.
+#[test]
+fn an_error_of_the_disk_while_a_log_is_compacted_ends_it() {
+    for (fault, goes_on) in [(Fault::Error, false), (Fault::Full, true)] {
+        let disk = SimDisk::new(1);
+        let mut log = open(&disk).unwrap().log;
+        cast(&mut log, 2);
+        append(&mut log, 2, 1..=30);
+        for index in [15, 25] {
+            let mut writer = log.snapshots().create(base(CLUSTER, index)).unwrap();
+            writer.write(&content(index)).unwrap();
+            writer.finish().unwrap();
+        }
+        disk.add_fault(FaultRule::new(fault).on(&[Operation::Remove]));
+        let outcome = log.compact(&base(CLUSTER, 25));
+        assert_eq!(outcome.is_ok(), goes_on, "{fault:?}: {outcome:?}");
+        assert_eq!(log.sync().is_ok(), goes_on, "{fault:?}");
+    }
+}
+
+/// A base of another term is not in the log, also if its index is that of the base that it has.
+#[test]
+fn a_compaction_up_to_what_is_not_in_the_log_is_refused() {
+    for index in [10, 20, 31] {
+        let disk = SimDisk::new(1);
+        let mut log = open(&disk).unwrap().log;
+        cast(&mut log, 2);
+        append(&mut log, 2, 1..=30);
+        log.compact(&base(CLUSTER, 10)).unwrap();
+        log.compact(&base(CLUSTER, 10)).unwrap();
+        log.compact(&base(CLUSTER, 9)).unwrap();
+        let mut other = base(CLUSTER, index);
+        other.position.term.0 = 1;
+        let outcome = log.compact(&other);
+        assert!(matches!(outcome, Err(WalError::Refused { .. })), "{index}: {outcome:?}");
+    }
+}

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use raft_core::{
     ChunkOrder, Entry, HardState, LogIndex, LogPosition, Payload, Snapshot, Term, Write,
 };
-use raft_wal::sim::{Damage, SimDisk};
+use raft_wal::sim::{Damage, Fault, FaultRule, Operation, SimDisk};
 use raft_wal::{Log, OpenedLog, Repair, Scrubbed, WalConfig, WalError};
 use support::history::{
     HEADERS, after_power_cut, append, cast, cut, entries_behind, log_of, newest_snapshot, reopen,
     scrub, scrub_all, scrub_and_rewrite, segments, spoil, vote,
 };
+use support::life::inspector;
 use support::snapshots::{CLUSTER, base, snapshot};
 use support::{command, members, node, open};
 
@@ -226,6 +227,30 @@ fn entries_that_do_not_fit_a_rewriting_do_no_harm() {
     assert_eq!(after_power_cut(&disk).entries, entries(62));
 }
 
+/// Segments that a rewriting was to remove are left out by whoever looks, and removed by the next start.
+#[test]
+fn what_a_rewriting_could_not_remove_is_told_and_removed_later() {
+    let (disk, mut log) = log_of(30);
+    let before = segments(&disk);
+    assert_eq!(inspector(&disk).segments().unwrap().replaced(), &[] as &[String]);
+    spoil(&disk, &before[1]);
+    let Repair::Entries { after } = scrub(&mut log) else { panic!("it is needed") };
+    disk.add_fault(FaultRule::new(Fault::Error).on(&[Operation::Remove]).always());
+    assert!(log.rewrite(&entries_behind(after, 30)).is_err());
+    drop(log);
+    disk.restart();
+    let inspector = inspector(&disk);
+    let found = inspector.segments().unwrap();
+    let mut replaced = found.replaced().to_vec();
+    replaced.sort_unstable();
+    let kept: Vec<String> = found.map(|content| content.unwrap().summary.name).collect();
+    assert_eq!(replaced, before[1..], "{kept:?}");
+    assert_eq!((kept.len(), &kept[0]), (2, &before[0]));
+    let OpenedLog { restored, .. } = open(&disk).unwrap();
+    assert_eq!(restored.entries, entries_behind(LogIndex(0), 30));
+    assert!(segments(&disk).iter().all(|name| !replaced.contains(name)));
+}
+
 /// Behind a compaction, and in more than one batch.
 #[test]
 fn a_rewrite_begins_behind_what_is_not_needed_any_more() {
@@ -239,6 +264,9 @@ fn a_rewrite_begins_behind_what_is_not_needed_any_more() {
     log.compact(&base(CLUSTER, 10)).unwrap();
     log.rewrite(&entries_behind(LogIndex(10), 30)).unwrap();
     assert_eq!(segments(&disk).len(), 1);
+    // Of more than 900 bytes each, so four fill a batch.
+    let written = inspector(&disk).segments().unwrap().next().unwrap().unwrap().summary;
+    assert_eq!((written.batches, written.damage), (20 / 4, None));
     append(&mut log, 2, 31..=31);
     disk.crash();
     let OpenedLog { restored, report, .. } = open();

@@ -488,6 +488,9 @@ fn time_is_added_up_and_given_out_once() {
     assert_eq!(cost(&|| disk.sync_directory().unwrap()), 70);
     disk.add_fault(FaultRule::new(Fault::Slow(Duration::from_secs(1))).on(&[Operation::Read]));
     assert_eq!(cost(&|| drop(file.read_at(&mut [0; 100], 0))), 1_000_000_101);
+    let fork = disk.fork(1);
+    fork.sync_directory().unwrap();
+    assert_eq!(fork.take_cost().as_nanos(), 70, "a fork is as fast as its origin");
     disk.inject(Fault::Error, 0);
     assert_eq!(cost(&|| assert!(file.sync().is_err())), 100, "failing takes time too");
     assert_eq!((disk.take_cost(), disk.stats().slow_operations), (Duration::ZERO, 1));
@@ -641,6 +644,116 @@ fn a_fork_and_its_origin_do_not_know_each_other() {
     assert_eq!((sectors(&disk, "file"), sectors(&fork, "file")), (vec![9, 8], vec![9, 7]));
     assert_eq!((disk.names().len(), fork.names().len()), (1, 2));
     assert_eq!(fork.stats().operations, 2);
+}
+
+/// What was unsynced about other names may still happen, but nothing that would change this one.
+#[test]
+fn a_name_at_rest_is_not_touched_by_what_was_unsynced_about_it() {
+    let mut others = BTreeSet::new();
+    for seed in 0..30 {
+        let disk = SimDisk::new(seed);
+        for (name, fill) in [("a", 1), ("b", 2), ("c", 3), ("d", 4)] {
+            put(&disk, name, fill, 1);
+        }
+        // Others' files come and go under both names.
+        disk.rename("a", "to").unwrap();
+        disk.rename("b", "to").unwrap();
+        disk.rename("c", "away").unwrap();
+        disk.create("c").unwrap();
+        disk.rename("d", "e").unwrap();
+        put(&disk, "to", 5, 1);
+        put(&disk, "c", 6, 1);
+        disk.crash();
+        assert_eq!([sectors(&disk, "to"), sectors(&disk, "c")], [[5], [6]], "seed {seed}");
+        let names = disk.names();
+        let is_there = |name: &str| names.iter().any(|it| it == name);
+        assert!(is_there("d") != is_there("e"), "seed {seed}: {names:?}");
+        others.insert(is_there("e"));
+    }
+    assert_eq!(others.len(), 2, "the other one is renamed, or not");
+}
+
+#[test]
+fn what_is_cut_off_or_overwritten_at_rest_is_not_more_than_that() {
+    let disk = SimDisk::new(1);
+    put(&disk, "file", 1, 6);
+    let file = disk.open("file").unwrap();
+    for sector in [1, 5] {
+        assert!(disk.damage("file", &Damage::Unreadable { sector }));
+    }
+    assert!(disk.damage("file", &Damage::Truncate { bytes: 4 * SECTOR as u64 }));
+    assert!(disk.damage("file", &Damage::Extend { bytes: 2 * SECTOR as u64, fill: 9 }));
+    let is_readable = |sector: usize| file.read_at(&mut [0; 8], (sector * SECTOR) as u64).is_ok();
+    let readable: Vec<bool> = (0..6).map(is_readable).collect();
+    assert_eq!(readable, [true, false, true, true, true, true]);
+
+    // What has never reached the disk is overwritten in the cache only.
+    let disk = SimDisk::new(1);
+    put(&disk, "file", 1, 2);
+    write(disk.open("file").unwrap().as_ref(), 9, 2, 2);
+    let (at, bytes) = (2 * SECTOR as u64, vec![77; SECTOR]);
+    assert!(disk.damage("file", &Damage::Overwrite { at, bytes }));
+    assert_eq!(sectors(&disk, "file"), [1, 2, 77, 9]);
+    assert_eq!(disk.unsynced().len(), 2);
+    let cut = disk.after_power_cut(1, |item| item == 1);
+    assert_eq!(sectors(&cut, "file"), [1, 2, 0, 9]);
+}
+
+#[test]
+fn a_file_is_torn_if_some_of_it_survives_and_some_does_not() {
+    let disk = SimDisk::new(1);
+    put(&disk, "file", 1, 4);
+    write(disk.open("file").unwrap().as_ref(), 9, 0, 4);
+    let torn = |survives: &dyn Fn(usize) -> bool| {
+        let stats = disk.after_power_cut(1, survives).stats();
+        (stats.sectors_kept, stats.sectors_lost, stats.files_torn)
+    };
+    assert_eq!(torn(&|_| true), (4, 0, 0));
+    assert_eq!(torn(&|_| false), (0, 4, 0));
+    assert_eq!(torn(&|item| item == 2), (1, 3, 1));
+}
+
+#[test]
+fn random_damage_is_of_all_kinds_and_lies_in_the_file() {
+    const FILE: u64 = 10 * SECTOR as u64 + 100;
+    let (mut bits, mut longest, mut kinds) = (0, 0, BTreeSet::new());
+    for seed in 0..4000 {
+        let damage = Damage::random(FILE, seed);
+        assert_eq!(damage, Damage::random(FILE, seed));
+        let whole_sector =
+            |at: u64, bytes: u64| at % SECTOR as u64 == 0 && bytes == SECTOR as u64 && at < FILE;
+        let kind = match damage {
+            Damage::FlipBit { at, bit } => {
+                assert!(at < FILE && bit < 8);
+                bits += 1;
+                0
+            }
+            Damage::Garbage { at, bytes, .. } if whole_sector(at, bytes) => 1,
+            Damage::Garbage { at, bytes, .. } => {
+                assert!(at < FILE && (1..=2 * SECTOR as u64).contains(&bytes));
+                longest = longest.max(bytes);
+                2
+            }
+            Damage::Zeros { at, bytes } => {
+                assert!(whole_sector(at, bytes));
+                3
+            }
+            Damage::Stale { sector } | Damage::Unreadable { sector } => {
+                assert!(sector <= 10);
+                4 + u64::from(matches!(damage, Damage::Stale { .. }))
+            }
+            Damage::Truncate { bytes } => {
+                assert!(bytes < FILE);
+                6
+            }
+            other => panic!("{other:?}"),
+        };
+        kinds.insert(kind);
+    }
+    assert_eq!(kinds.len(), 7);
+    assert!((800..1200).contains(&bits), "one in four, not {bits} of 4000");
+    assert!(longest > 1000, "up to two sectors, not {longest} bytes");
+    assert_eq!(Damage::random(0, 1), Damage::random(0, 1), "of an empty file, too");
 }
 
 /// Interruptions, short writes and short reads are no failures: the log does not even notice.

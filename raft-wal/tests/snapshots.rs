@@ -10,6 +10,7 @@ use std::sync::Arc;
 use raft_core::{ChunkOrder, Entry, Incarnation, LogIndex, LogPosition, Term, Write};
 use raft_wal::sim::{Damage, Fault, FaultRule, Operation, SimDisk};
 use raft_wal::{Log, OpenError, OpenedLog, WalConfig, WalError};
+use support::life::inspector;
 use support::snapshots::{ALONE, CLUSTER, VOTE, base, content, snapshot};
 use support::{command, config, members, node};
 
@@ -284,4 +285,21 @@ fn pieces_are_read_for_peers_until_they_are_found_damaged() {
     storage.disk.damage(&name, &Damage::FlipBit { at: 20, bit: 1 });
     assert!(store.open(store.held()[0].id()).unwrap().is_none());
     assert_eq!(store.held(), []);
+}
+
+/// All checksums are right, but the content is not what stands before the footer.
+#[test]
+fn a_footer_at_another_place_than_behind_its_content_is_none() {
+    let storage = Storage::of(CLUSTER);
+    let newest = storage.files("snapshot-").pop().unwrap();
+    let whole = storage.disk.read(&newest).unwrap();
+    let footer = whole.windows(8).rposition(|it| it == b"SNAPDONE").unwrap();
+    let [before, behind] = [&whole[..footer], &whole[footer..]];
+    for between in [4, 512, 100_000] {
+        let fork = storage.fork();
+        fork.disk.put(&newest, [before, &vec![0; between], behind].concat());
+        let described = inspector(&fork.disk).snapshots().unwrap().remove(0);
+        assert_eq!(described.content.unwrap_err(), "its length changed");
+        assert!(matches!(fork.judge("a footer that was moved"), Verdict::OlderSnapshot));
+    }
 }

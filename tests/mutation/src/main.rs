@@ -10,11 +10,13 @@ mod copy;
 mod list;
 mod patches;
 mod run;
+mod show;
 mod weave;
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -22,11 +24,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use list::Mutant;
-use run::{Program, Verdict};
+use show::{Tests, Verdict};
 use weave::Woven;
 
-/// What one crate's mutants are shown to: test programs in the order in which they are run, first
-/// what kills most per second. `lib` is the unit tests of the crate itself.
+/// What one crate's mutants are shown to. `lib` is the unit tests of the crate itself.
 struct Target {
     package: &'static str,
     /// Package and test.
@@ -35,9 +36,6 @@ struct Target {
     environment: &'static [(&'static str, &'static str)],
     /// Tests that take minutes, by a part of their names. `THOROUGH=1` runs them as well.
     long: &'static [&'static str],
-    /// So many seconds of a processor one program may take: ten times what any needs. What others
-    /// take of the machine meanwhile does not count.
-    processor_seconds: u32,
 }
 
 const TARGETS: &[Target] = &[
@@ -54,7 +52,6 @@ const TARGETS: &[Target] = &[
         ],
         environment: &[("ENVELOPES", "2000")],
         long: &[],
-        processor_seconds: 10,
     },
     Target {
         package: "raft-wal",
@@ -89,7 +86,6 @@ const TARGETS: &[Target] = &[
             "whatever_subset",
             "operation_lose",
         ],
-        processor_seconds: 60,
     },
 ];
 
@@ -125,10 +121,14 @@ fn all() -> Result<ExitCode, Box<dyn Error>> {
     let files = copy::make(repository, &copy, target.package)?;
     let woven = weave(repository, &copy, target, &files, &mutants)?;
     let programs = run::build(&copy, target)?;
-    run::check(&programs, target)?;
-    let chosen: Vec<_> =
+    let tests = Tests::record(&programs, target, &copy.join("reached"))?;
+    let mut results = Results::new(std::env::var_os("RESULTS").as_deref().map(Path::new))?;
+    let mut chosen: Vec<_> =
         mutants.iter().enumerate().filter(|(id, mutant)| choice.takes(*id, mutant)).collect();
-    let survivors = show(&chosen, &woven, &programs, target)?;
+    chosen.retain(|(_, mutant)| !results.known.contains(&mutant.name));
+    // In an order of its own, but always the same: whatever is done when it is broken off is a fair sample.
+    chosen.sort_by_key(|(id, _)| (*id as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let survivors = show(&chosen, &woven, &tests, &mut results)?;
     Ok(if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -136,9 +136,10 @@ fn all() -> Result<ExitCode, Box<dyn Error>> {
 fn show(
     mutants: &[(usize, &Mutant)],
     woven: &Woven,
-    programs: &[Program],
-    target: &Target,
+    tests: &Tests<'_>,
+    results: &mut Results,
 ) -> Result<usize, Box<dyn Error>> {
+    let results = Mutex::new(results);
     let queue = Mutex::new(mutants.iter());
     let survivors = AtomicUsize::new(0);
     let work = || -> Result<(), String> {
@@ -146,12 +147,13 @@ fn show(
             let next = queue.lock().expect("nobody panics with it").next();
             let Some((id, mutant)) = next else { return Ok(()) };
             let verdict = if woven.ids().contains(id) {
-                run::one(programs, target, *id).map_err(|error| error.to_string())?
+                tests.one(*id).map_err(|error| error.to_string())?
             } else {
                 Verdict::Absent
             };
-            survivors.fetch_add(matches!(verdict, Verdict::Survived).into(), Ordering::Relaxed);
-            println!("{verdict}\t{}", mutant.name);
+            survivors.fetch_add(matches!(verdict, Verdict::Survived(_)).into(), Ordering::Relaxed);
+            let mut results = results.lock().expect("nobody panics with it");
+            results.add(&format!("{verdict}\t{}", mutant.name)).map_err(|e| e.to_string())?;
         }
     };
     let jobs = std::env::var("JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1);
@@ -161,6 +163,28 @@ fn show(
     });
     results.into_iter().collect::<Result<(), String>>()?;
     Ok(survivors.into_inner())
+}
+
+/// What became of mutants: on standard output and, if wanted, in a file, to which the next run adds what is
+/// not in it yet.
+struct Results {
+    file: Option<File>,
+    known: BTreeSet<String>,
+}
+
+impl Results {
+    fn new(path: Option<&Path>) -> Result<Self, Box<dyn Error>> {
+        let Some(path) = path else { return Ok(Self { file: None, known: BTreeSet::new() }) };
+        let file = File::options().read(true).append(true).create(true).open(path)?;
+        let lines = fs::read_to_string(path)?;
+        let known = lines.lines().filter_map(|line| Some(line.rsplit_once('\t')?.1.to_owned()));
+        Ok(Self { file: Some(file), known: known.collect() })
+    }
+
+    fn add(&mut self, line: &str) -> std::io::Result<()> {
+        println!("{line}");
+        self.file.as_mut().map_or(Ok(()), |file| writeln!(file, "{line}"))
+    }
 }
 
 /// Which mutants to show.

@@ -1,10 +1,10 @@
-//! Compiles the copy, and shows one mutant after the other to the tests.
+//! Compiles the copy, and runs a test of it.
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,33 +13,15 @@ use serde_json::Value;
 use crate::Target;
 use crate::weave::Woven;
 
-/// For a program that waits for ever.
-const PATIENCE: Duration = Duration::from_secs(180);
-
-pub enum Verdict {
-    KilledBy(&'static str),
-    /// It did not end; so it was noticed.
-    Endless(&'static str),
-    Survived,
-    /// It is not among those woven in, or does not compile there: `cargo mutants` has to try it.
-    Absent,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Verdict::KilledBy(test) => write!(f, "killed\t{test}"),
-            Verdict::Endless(test) => write!(f, "endless\t{test}"),
-            Verdict::Survived => write!(f, "SURVIVED\t"),
-            Verdict::Absent => write!(f, "absent\t"),
-        }
-    }
-}
+/// For a test that waits for ever, and takes no time of the processor meanwhile.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// For one that waits for ever and looks again and again.
+const GREAT_PATIENCE: Duration = Duration::from_secs(120);
 
 /// One test program.
 pub struct Program {
-    test: &'static str,
-    file: PathBuf,
+    pub test: &'static str,
+    pub file: PathBuf,
     /// Where `cargo test` would run it.
     directory: PathBuf,
 }
@@ -131,76 +113,112 @@ fn program(
     Ok(Program { test, file: path(&message["executable"]), directory: directory.to_owned() })
 }
 
-/// All tests pass if no mutant is meant.
-pub fn check(programs: &[Program], target: &Target) -> Result<(), Box<dyn Error>> {
-    for program in programs {
-        let begun = Instant::now();
-        let verdict = run(program, target, None)?;
-        eprintln!("{} without a mutant: {:.1} s", program.test, begun.elapsed().as_secs_f64());
-        if let Some(Verdict::KilledBy(test) | Verdict::Endless(test)) = verdict {
-            return Err(format!("{test} fails without a mutant").into());
-        }
-    }
-    Ok(())
+/// How a test ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Passed,
+    Failed,
+    /// It did not, or took far more of the processor than it needs.
+    Endless,
 }
 
-/// Shows a mutant to the tests until one of them fails.
-pub fn one(
-    programs: &[Program],
-    target: &Target,
-    mutant: usize,
-) -> Result<Verdict, Box<dyn Error>> {
-    for program in programs {
-        if let Some(verdict) = run(program, target, Some(mutant))? {
-            return Ok(verdict);
-        }
-    }
-    Ok(Verdict::Survived)
+/// What a run is told, and how long it may take.
+pub enum Run<'a> {
+    /// To write down in this file which mutants it asks for.
+    Recording(&'a Path),
+    /// Which mutant is meant, and how much of a processor the test needs without one.
+    Mutant(usize, Duration),
 }
 
-fn run(
-    program: &Program,
-    target: &Target,
-    mutant: Option<usize>,
-) -> Result<Option<Verdict>, Box<dyn Error>> {
-    let thorough = std::env::var_os("THOROUGH").is_some();
-    let seconds = target.processor_seconds * if thorough { 20 } else { 1 };
-    let limits = format!("ulimit -t {seconds}; ulimit -v 8000000; exec \"$0\" \"$@\"");
-    let long = target.long.iter().filter(|_| !thorough);
-    let mut child = Command::new("sh")
-        .args(["-c", &limits])
-        .arg(&program.file)
-        .args(long.flat_map(|test| ["--skip", test]))
-        .current_dir(&program.directory)
-        .env("CARGO_MANIFEST_DIR", &program.directory)
-        .env("MUTANT", mutant.map_or_else(String::new, |id| id.to_string()))
-        // The same cases for every mutant, and no memory of what others failed.
-        .env("PROPTEST_RNG_SEED", "1")
-        .env("PROPTEST_MAX_SHRINK_ITERS", "0")
-        .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")
-        .env("RUST_BACKTRACE", "0")
-        .envs(target.environment.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
+impl Program {
+    /// A command that runs it where and as `cargo test` would.
+    fn command(&self, target: &Target, seconds: u64) -> Command {
+        let limits = format!("ulimit -t {seconds}; ulimit -v 8000000; exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &limits])
+            .arg(&self.file)
+            .current_dir(&self.directory)
+            .env("CARGO_MANIFEST_DIR", &self.directory)
+            // The same cases for every mutant, and no memory of what others failed.
+            .env("PROPTEST_RNG_SEED", "1")
+            .env("PROPTEST_MAX_SHRINK_ITERS", "0")
+            .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")
+            .env("RUST_BACKTRACE", "0")
+            .env_remove("MUTANT")
+            .env_remove("MUTANTS_REACHED")
+            .envs(target.environment.iter().copied())
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    /// The names of its tests.
+    pub fn tests(&self, target: &Target) -> Result<Vec<String>, Box<dyn Error>> {
+        let list = self.command(target, 60).args(["--list", "--format", "terse"]).output()?;
+        let lines = String::from_utf8(list.stdout)?;
+        Ok(lines.lines().filter_map(|line| Some(line.strip_suffix(": test")?.to_owned())).collect())
+    }
+
+    /// Runs one of its tests. How did it end, and how much of a processor did it take?
+    pub fn run(
+        &self,
+        test: &str,
+        target: &Target,
+        run: &Run<'_>,
+    ) -> Result<(End, Duration), Box<dyn Error>> {
+        // What others take of the machine meanwhile does not count.
+        let seconds = match run {
+            Run::Recording(_) => 3600,
+            Run::Mutant(_, needs) => needs.as_secs() * 10 + 5,
+        };
+        let mut command = self.command(target, seconds);
+        match run {
+            Run::Recording(file) => command.env("MUTANTS_REACHED", file),
+            Run::Mutant(id, _) => command.env("MUTANT", id.to_string()),
+        };
+        command.args(["--exact", test]).stdout(Stdio::null());
+        let mut child = command.spawn()?;
+        let used = wait(&mut child)?;
+        let status = child.wait()?;
+        let end = match status {
+            _ if used.is_none() => End::Endless,
+            status if status.success() => End::Passed,
+            status if out_of_time(status) => End::Endless,
+            _ => End::Failed,
+        };
+        Ok((end, used.unwrap_or_default()))
+    }
+}
+
+/// Waits until a child has ended, without asking for its status: how much of a processor it took can be
+/// read until then. Nothing if it waited for ever and was killed.
+fn wait(child: &mut Child) -> Result<Option<Duration>, Box<dyn Error>> {
+    let file = format!("/proc/{}/stat", child.id());
     let begun = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
+    let (mut used, mut changed) = (Duration::ZERO, begun);
+    let mut pause = Duration::from_millis(1);
+    loop {
+        // Behind the name, which may be anything in brackets, the first is the state, and the 12th to
+        // 15th are hundredths of seconds: its own and those of its children.
+        let stat = fs::read_to_string(&file)?;
+        let (_, fields) = stat.rsplit_once(')').ok_or("no state of a process")?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let ticks: u64 = fields[11..15].iter().filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        let now = Duration::from_millis(ticks * 10);
+        if fields[0] == "Z" {
+            return Ok(Some(now));
         }
-        if begun.elapsed() > PATIENCE * if thorough { 20 } else { 1 } {
+        if now != used {
+            (used, changed) = (now, Instant::now());
+        }
+        if changed.elapsed() > PATIENCE || begun.elapsed() > GREAT_PATIENCE + used * 20 {
             child.kill()?;
-            child.wait()?;
-            return Ok(Some(Verdict::Endless(program.test)));
+            return Ok(None);
         }
-        thread::sleep(Duration::from_millis(5));
-    };
-    Ok(match status {
-        status if status.success() => None,
-        status if out_of_time(status) => Some(Verdict::Endless(program.test)),
-        _ => Some(Verdict::KilledBy(program.test)),
-    })
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
 }
 
 /// Whether the limit of the processor's time ended it.

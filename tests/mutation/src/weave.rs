@@ -17,16 +17,43 @@ use syn::{
 use crate::copy;
 use crate::list::{Mutant, Place};
 
-/// What every woven crate gets: which mutant is meant, read once.
+/// What every woven crate gets: which mutant is meant, read once. If none is but `MUTANTS_REACHED`
+/// names a file, then the numbers of those that are asked for are appended to it, once each.
 pub const SWITCH: &str = r#"
 extern crate std;
 /// Which mutant is meant.
 pub mod mutant {
-    static MEANT: std::sync::LazyLock<Option<usize>> =
-        std::sync::LazyLock::new(|| std::env::var("MUTANT").ok()?.parse().ok());
+    use std::fs::File;
+    use std::io::Write;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use std::sync::LazyLock;
+    enum Mode {
+        Meant(usize),
+        Original,
+        Record(File),
+    }
+    static MODE: LazyLock<Mode> = LazyLock::new(|| {
+        if let Some(id) = std::env::var("MUTANT").ok().and_then(|id| id.parse().ok()) {
+            return Mode::Meant(id);
+        }
+        let Ok(path) = std::env::var("MUTANTS_REACHED") else { return Mode::Original };
+        Mode::Record(File::options().append(true).create(true).open(path).unwrap())
+    });
+    static SEEN: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
     /// Whether this one is.
     pub fn on(id: usize) -> bool {
-        *MEANT == Some(id)
+        match &*MODE {
+            Mode::Meant(meant) => *meant == id,
+            Mode::Original => false,
+            Mode::Record(file) => {
+                let (word, bit) = (&SEEN[id / 64 % 256], 1 << (id % 64));
+                if word.load(Relaxed) & bit == 0 && word.fetch_or(bit, Relaxed) & bit == 0 {
+                    let line = std::format!("{id}\n");
+                    (&*file).write_all(line.as_bytes()).unwrap();
+                }
+                false
+            }
+        }
     }
 }
 "#;
