@@ -114,7 +114,7 @@ fn a_request_of_an_earlier_term_is_refused_with_the_current_one() {
     stand.hear(2, 3, vote(at(9, 3)));
     assert_eq!(stand.said(), ["n1@4 → n2 RequestVoteReply refused"]);
     stand.hear(2, 3, append(at(2, 2), vec![entry(3, 3, "a")], 3));
-    let refusal = "n1@4 → n2 AppendEntriesReply refused prev=2 hint=2@2 round=1";
+    let refusal = "n1@4 → n2 AppendEntriesReply refused prev=0 hint=0@0 round=0";
     assert_eq!(stand.said(), [refusal]);
     assert_eq!((stand.log().as_str(), stand.commit()), ("1@1 2@2", 0));
     assert_eq!((stand.voted_for(), stand.follows()), (None, None));
@@ -393,7 +393,7 @@ fn a_candidate_refuses_a_leader_of_an_earlier_term() {
     stand.stand_for_election();
     stand.forget();
     stand.hear(3, 1, heartbeat(at(0, 0), 0));
-    assert_eq!(stand.said(), ["n1@2 → n3 AppendEntriesReply refused prev=0 hint=0@0 round=1"]);
+    assert_eq!(stand.said(), ["n1@2 → n3 AppendEntriesReply refused prev=0 hint=0@0 round=0"]);
     assert_eq!(stand.role(), (RoleKind::Candidate, 2));
 }
 
