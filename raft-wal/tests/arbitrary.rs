@@ -3,7 +3,7 @@
 //!
 //!     DIRECTORIES=1000000 cargo test -p raft-wal --release --test arbitrary       a campaign
 //!
-//! The same bytes are read in the same way by the target in `fuzz/`, which lets coverage choose them.
+//! The same bytes are read in the same way by the target `recovery` in `../../fuzz/`, which lets coverage choose them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
