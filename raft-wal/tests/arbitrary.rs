@@ -229,7 +229,9 @@ fn a_snapshot_that_was_passed_over_stays_so() {
     snapshot.footer.lie(16, &5000_u64.to_le_bytes());
     disk.put(&format!("snapshot-{term:020}-{:020}", 5000), snapshot.encode());
     disk.put(&format!("snapshot-{term:020}-{:020}", 6000), vec![0; 100]);
-    let first = open(&disk, &support::config()).unwrap().restored;
+    let opened = open(&disk, &support::config()).unwrap();
+    assert_eq!(opened.report.snapshots_damaged, 2, "one is no snapshot, one is not of this log");
+    let first = opened.restored;
     assert!(first.base.position.index.0 < 5000);
     disk.crash();
     assert_eq!(open(&disk, &support::config()).unwrap().restored, first);

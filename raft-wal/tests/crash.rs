@@ -178,3 +178,22 @@ fn torn_batches_are_dropped_whole() {
     }
     assert!(torn > 100, "only {torn} of 400 power cuts tore the write");
 }
+
+/// It is told how much of a torn write there is, to the sector.
+#[test]
+fn what_is_torn_is_told_in_whole_sectors() {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk).unwrap().log;
+    log.append(&[Write::detached(None, None, vec![support::command(1, 1, 3000)])]).unwrap();
+    log.sync().unwrap();
+    log.append(&[Write::detached(None, None, vec![support::command(2, 1, 1800)])]).unwrap();
+    drop(log);
+    let sectors = disk.unsynced().len();
+    assert!(sectors >= 3, "{sectors}");
+    for kept in 0..sectors {
+        let cut = disk.after_power_cut(1, |item| item < kept);
+        let opened = open(&cut).unwrap();
+        assert_eq!(opened.restored.entries.len(), 1);
+        assert_eq!(opened.report.torn_bytes, 512 * kept as u64);
+    }
+}

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use raft_core::{Restored, Write};
-use raft_wal::sim::{Fault, FaultRule, Operation, SimDisk};
+use raft_wal::sim::{Damage, Fault, FaultRule, Operation, SimDisk};
 use raft_wal::{Log, OpenErrorKind, WalError};
 use support::between::{Between, Meddler};
-use support::history::{after_power_cut, append, cast};
+use support::history::{after_power_cut, append, cast, log_of, segments};
 use support::model::Model;
 use support::snapshots::{CLUSTER, base, content};
 use support::{Random, command, config, open};
@@ -224,4 +224,26 @@ fn a_compaction_up_to_what_is_not_in_the_log_is_refused() {
         let outcome = log.compact(&other);
         assert!(matches!(outcome, Err(WalError::Refused { .. })), "{index}: {outcome:?}");
     }
+}
+
+/// A sector that cannot be read, and a system that interrupts whoever tries.
+#[test]
+fn an_interruption_behind_a_sector_that_cannot_be_read_is_no_failure() {
+    let (disk, log) = log_of(30);
+    log.close().unwrap();
+    disk.restart();
+    let name = &segments(&disk)[1];
+    assert!(disk.damage(name, &Damage::Unreadable { sector: 17 }));
+    let lost = open(&disk.fork(1)).unwrap().restored.lost;
+    let mut interrupted = 0;
+    for seed in 0..20 {
+        let fork = disk.fork(seed);
+        fork.add_fault(
+            FaultRule::new(Fault::Interrupted).on(&[Operation::Read]).always().one_in(2),
+        );
+        let opened = open(&fork).unwrap();
+        assert_eq!(opened.restored.lost, lost, "seed {seed}");
+        interrupted += fork.stats().interruptions;
+    }
+    assert!(interrupted > 20, "{interrupted}");
 }

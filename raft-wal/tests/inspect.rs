@@ -229,4 +229,8 @@ fn a_real_directory_in_use_is_refused_and_one_that_is_looked_at_does_not_start()
     std::fs::remove_file(dir.join("LOCK")).unwrap();
     assert!(Inspector::open(&dir).unwrap().inspect().unwrap().is_sound());
     assert!(!dir.join("LOCK").exists());
+    // Something that is no lock tells nothing of who else is there.
+    std::fs::create_dir(dir.join("LOCK")).unwrap();
+    let error = Inspector::open(&dir).err().unwrap();
+    assert!(error.is_disk_failure(), "{error}");
 }

@@ -267,6 +267,7 @@ fn a_rewrite_begins_behind_what_is_not_needed_any_more() {
     // Of more than 900 bytes each, so four fill a batch.
     let written = inspector(&disk).segments().unwrap().next().unwrap().unwrap().summary;
     assert_eq!((written.batches, written.damage), (20 / 4, None));
+    assert_eq!(written.entries, Some((LogIndex(11), LogIndex(30))));
     append(&mut log, 2, 31..=31);
     disk.crash();
     let OpenedLog { restored, report, .. } = open();

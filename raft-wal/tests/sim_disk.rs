@@ -210,6 +210,25 @@ fn a_file_that_nothing_leads_to_is_not_at_risk() {
     assert_eq!(file.read_at(&mut [0; 10], 0).unwrap(), 10, "who has it open still has it");
 }
 
+/// Its name has come and gone, but the power may fail in between.
+#[test]
+fn a_file_that_was_removed_at_once_is_at_risk_under_the_name_that_it_had() {
+    let disk = SimDisk::new(1);
+    put(&disk, "other", 1, 1);
+    write(disk.create("file").unwrap().as_ref(), 9, 0, 1);
+    let open = disk.open("file").unwrap();
+    disk.rename("file", "renamed").unwrap();
+    disk.remove("renamed").unwrap();
+    let sector = Unsynced::Sector { name: "file".to_owned(), sector: 0 };
+    assert_eq!(disk.unsynced()[3..], [sector]);
+    let after = |kept: &[usize]| disk.after_power_cut(1, |item| kept.contains(&item));
+    assert_eq!(after(&[0, 3]).names(), ["file", "other"]);
+    assert_eq!(sectors(&after(&[0, 3]), "file"), [9]);
+    assert_eq!(sectors(&after(&[0, 1, 3]), "renamed"), [9]);
+    assert_eq!(after(&[0, 1, 2, 3]).names(), ["other"]);
+    drop(open);
+}
+
 #[test]
 fn errors_hit_chosen_operations_of_chosen_files_only() {
     use Operation::{Create, List, Open, Read, Remove, Rename, Sync, SyncDirectory};

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
-use raft_core::Write;
-use raft_wal::sim::{Damage, SimDisk};
-use raft_wal::{Completion, Opened, Repair, Space, Wal, WalConfig, WalStats};
+use raft_core::{HardState, Term, Write};
+use raft_wal::sim::{Damage, Fault, FaultRule, SimDisk};
+use raft_wal::{Completion, Opened, Repair, Space, Wal, WalConfig, WalError, WalStats};
 use support::{command, config};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -74,6 +74,30 @@ fn a_batch_takes_just_what_its_limits_say() {
         let config = WalConfig { batch_records, ..config() };
         assert_eq!(stats_of(config, 6).batches, 1 + batches, "{batch_records} records");
     }
+}
+
+/// A vote alone could go ahead of the entries if there were no room for them; but no room is not what is
+/// missing here, and nothing is tried again.
+#[test]
+fn a_failure_is_told_as_what_it_was() {
+    let disk = SimDisk::new(1);
+    let (done, completions) = channel();
+    let (open_gate, gate) = channel::<()>();
+    let tell = move |completion| {
+        drop(done.send(completion));
+        gate.recv_timeout(PATIENCE).ok();
+    };
+    let handle = Arc::new(disk.for_this_life());
+    let Opened { wal, .. } = Wal::open_on(handle, config(), tell).unwrap();
+    wal.submit(entry(1));
+    durable(&completions);
+    disk.add_fault(FaultRule::new(Fault::Error).files("segment-"));
+    let vote = HardState { term: Term(2), voted_for: None };
+    wal.submit(Write::detached(Some(vote), None, Vec::new()));
+    wal.submit(entry(2));
+    drop(open_gate);
+    let told = completions.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(told, Completion::Failed(WalError::Disk { .. })), "{told:?}");
 }
 
 #[derive(Default)]

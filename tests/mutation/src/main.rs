@@ -71,6 +71,8 @@ const TARGETS: &[Target] = &[
             ("raft-wal", "limping"),
             ("raft-wal", "long_segments"),
             ("raft-wal", "threads"),
+            ("raft-wal", "told"),
+            ("raft-wal", "groups"),
             ("raft-wal", "storage"),
             ("raft-wal", "foretell"),
             ("raft-wal", "crash"),

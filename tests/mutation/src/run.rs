@@ -133,7 +133,7 @@ pub enum Run<'a> {
 impl Program {
     /// A command that runs it where and as `cargo test` would.
     fn command(&self, target: &Target, seconds: u64) -> Command {
-        let limits = format!("ulimit -t {seconds}; ulimit -v 8000000; exec \"$0\" \"$@\"");
+        let limits = format!("ulimit -t {seconds}; ulimit -v 3000000; exec \"$0\" \"$@\"");
         let mut command = Command::new("sh");
         command
             .args(["-c", &limits])
@@ -170,7 +170,7 @@ impl Program {
         // What others take of the machine meanwhile does not count.
         let seconds = match run {
             Run::Recording(_) => 3600,
-            Run::Mutant(_, needs) => needs.as_secs() * 10 + 5,
+            Run::Mutant(_, needs) => needs.as_secs() * 10 + 3,
         };
         let mut command = self.command(target, seconds);
         match run {
