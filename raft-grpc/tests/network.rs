@@ -169,8 +169,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, kept_back: &[Arc<AtomicBool>]) {
         }
     };
     let mut buffer = [0; 64 << 10];
-    loop {
-        let Ok(length @ 1..) = from.read(&mut buffer) else { break };
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
         wait();
         if to.write_all(&buffer[..length]).is_err() {
             break;
