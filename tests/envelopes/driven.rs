@@ -67,8 +67,8 @@ pub struct Driven {
 }
 
 impl Driven {
-    pub fn new(config: Config, restored: Restored) -> Self {
-        Self::start(config, Durable::of(&restored), Instant::default())
+    pub fn new(config: Config, restored: &Restored) -> Self {
+        Self::start(config, Durable::of(restored), Instant::default())
     }
 
     fn start(config: Config, disk: Durable, now: Instant) -> Self {

@@ -38,7 +38,7 @@ impl Life {
         config.lease_clock_drift_ppm = lease.then_some(1000);
         config.promotion = if promotes { Promotion::WhenCaughtUp } else { Promotion::Manual };
         let leads = leads && restored.lost == LogPosition::ZERO;
-        let mut driven = Driven::new(config, restored);
+        let mut driven = Driven::new(config, &restored);
         if leads {
             election().into_iter().for_each(|step| driven.step(step));
             assert_eq!(driven.node.role().0, RoleKind::Leader);
