@@ -739,8 +739,9 @@ fn random_damage_is_of_all_kinds_and_lies_in_the_file() {
     for seed in 0..4000 {
         let damage = Damage::random(FILE, seed);
         assert_eq!(damage, Damage::random(FILE, seed));
-        let whole_sector =
-            |at: u64, bytes: u64| at % SECTOR as u64 == 0 && bytes == SECTOR as u64 && at < FILE;
+        let whole_sector = |at: u64, bytes: u64| {
+            at.is_multiple_of(SECTOR as u64) && bytes == SECTOR as u64 && at < FILE
+        };
         let kind = match damage {
             Damage::FlipBit { at, bit } => {
                 assert!(at < FILE && bit < 8);
