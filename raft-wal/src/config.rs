@@ -132,5 +132,15 @@ mod tests {
         ] {
             assert!(matches!(bad.check(), Err(OpenError::BadConfig { .. })), "{bad:?}");
         }
+        for just_right in [
+            changed(|c| c.cluster = "x".repeat(CLUSTER_BYTES_MAX)),
+            changed(|c| c.segment_bytes = SEGMENT_BYTES_MIN),
+            changed(|c| c.segment_bytes = SEGMENT_BYTES_MAX),
+            changed(|c| (c.batch_bytes, c.batch_records) = (1, 1)),
+            changed(|c| c.write_bytes_max = c.batch_bytes),
+            changed(|c| c.write_bytes_max = SEGMENT_BYTES_MAX),
+        ] {
+            just_right.check().unwrap();
+        }
     }
 }

@@ -103,7 +103,7 @@ fn check_segment(
     if scan.copy_damaged {
         return damage(0, "one copy of its header is damaged");
     }
-    if scan.link != link || scan.sealed_for.is_none() || scan.torn_bytes > 0 {
+    if scan.link != link || scan.sealed_for.is_none() {
         return damage(scan.link.end, "its end is gone");
     }
     None

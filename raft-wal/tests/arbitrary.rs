@@ -248,3 +248,34 @@ fn a_batch_that_contradicts_its_own_records_is_refused() {
     disk.put(&name, segment.encode());
     refused(&disk, "another term than the records say");
 }
+
+/// The header of a segment says what the log before it came to: the vote, and the last entry.
+#[test]
+fn a_header_that_contradicts_the_log_before_it_is_damage() {
+    const VOTED_FOR: usize = 88;
+    const BASE_TERM: usize = 104;
+    const BASE_TIMESTAMP: usize = 112;
+    let (disk, log) = support::history::log_of(30);
+    log.close().unwrap();
+    disk.restart();
+    let names = support::history::segments(&disk);
+    let content = |name: &String| Segment::parse(&disk.read(name).unwrap()).unwrap();
+    for lie in [None, Some((VOTED_FOR, 3)), Some((BASE_TERM, 1)), Some((BASE_TIMESTAMP, 1_u64))] {
+        let mut segments: Vec<Segment> = names.iter().map(content).collect();
+        if let Some((at, value)) = lie {
+            segments[2].header.lie(at, &value.to_le_bytes());
+        }
+        arbitrary::forge::relink(&mut segments);
+        let copy = disk.fork(1);
+        for (name, segment) in names.iter().zip(&segments) {
+            copy.put(name, segment.encode());
+        }
+        let opened = open(&copy, &support::config()).unwrap();
+        let lost = opened.restored.lost.index.0 > 0;
+        assert_eq!(
+            (opened.report.damage.is_some(), lost),
+            (lie.is_some(), lie.is_some()),
+            "{lie:?}"
+        );
+    }
+}

@@ -11,7 +11,7 @@ use raft_core::{Restored, Write};
 use raft_wal::sim::{Damage, Fault, FaultRule, Operation, SimDisk};
 use raft_wal::{Log, OpenErrorKind, WalError};
 use support::between::{Between, Meddler};
-use support::history::{after_power_cut, append, cast, log_of, segments};
+use support::history::{HEADERS, after_power_cut, append, cast, log_of, segments};
 use support::model::Model;
 use support::snapshots::{CLUSTER, base, content};
 use support::{Random, command, config, open};
@@ -246,4 +246,20 @@ fn an_interruption_behind_a_sector_that_cannot_be_read_is_no_failure() {
         interrupted += fork.stats().interruptions;
     }
     assert!(interrupted > 20, "{interrupted}");
+}
+
+/// The file says nothing against itself: only the next one knows that more was written.
+#[test]
+fn a_segment_that_ends_too_early_is_told_by_the_one_behind_it() {
+    let (disk, log) = log_of(30);
+    log.close().unwrap();
+    disk.restart();
+    let name = &segments(&disk)[1];
+    let content = disk.read(name).unwrap();
+    // All but the first of its batches, with the seal.
+    let second = HEADERS as usize + 1536;
+    disk.put(name, [&content[..second], &vec![0; content.len() - second]].concat());
+    let damage = open(&disk).unwrap().report.damage.unwrap();
+    assert_eq!((&damage.file, damage.offset), (name, second as u64), "{damage}");
+    assert!(damage.what.contains("do not end as the next segment"), "{damage}");
 }

@@ -234,3 +234,18 @@ fn a_real_directory_in_use_is_refused_and_one_that_is_looked_at_does_not_start()
     let error = Inspector::open(&dir).err().unwrap();
     assert!(error.is_disk_failure(), "{error}");
 }
+
+/// Whose directory it is can be read from the segments as well.
+#[test]
+fn segments_are_told_without_the_identity() {
+    let disk = Life { seed: 3, acts: 30, closed: true, alone: false }.disk();
+    assert!(disk.take("IDENTITY"));
+    let inspector = inspector(&disk);
+    let segments: Vec<_> =
+        inspector.segments().unwrap().map(|content| content.unwrap().summary).collect();
+    assert!(segments.len() >= 2, "{segments:#?}");
+    assert!(
+        segments.iter().all(|it| it.damage.is_none() && it.header_copies == 2),
+        "{segments:#?}"
+    );
+}

@@ -94,3 +94,21 @@ fn damage_ends_the_log_where_it_is() {
         }
     }
 }
+
+/// A segment for a single write that needs more than one has is as long as it takes, its seal included.
+#[test]
+fn one_write_of_any_length_finds_a_segment() {
+    for bytes in (20_000..30_000).step_by(100) {
+        let disk = SimDisk::new(1);
+        let mut log = support::open(&disk).unwrap().log;
+        let entries = [support::command(1, 1, bytes), support::command(2, 1, 12_000)];
+        for entry in &entries {
+            log.append(&[Write::detached(None, None, vec![entry.clone()])]).unwrap();
+            log.sync().unwrap();
+        }
+        log.close().unwrap();
+        disk.restart();
+        let OpenedLog { restored, report, .. } = support::open(&disk).unwrap();
+        assert_eq!((restored.entries.as_slice(), report.damage), (&entries[..], None), "{bytes}");
+    }
+}

@@ -680,10 +680,14 @@ fn a_name_at_rest_is_not_touched_by_what_was_unsynced_about_it() {
         disk.rename("c", "away").unwrap();
         disk.create("c").unwrap();
         disk.rename("d", "e").unwrap();
-        put(&disk, "to", 5, 1);
-        put(&disk, "c", 6, 1);
+        disk.create("new").unwrap();
+        disk.rename("new", "newer").unwrap();
+        for (name, fill) in [("to", 5), ("c", 6), ("new", 7)] {
+            put(&disk, name, fill, 1);
+        }
         disk.crash();
-        assert_eq!([sectors(&disk, "to"), sectors(&disk, "c")], [[5], [6]], "seed {seed}");
+        let content = ["to", "c", "new"].map(|name| sectors(&disk, name));
+        assert_eq!(content, [[5], [6], [7]], "seed {seed}");
         let names = disk.names();
         let is_there = |name: &str| names.iter().any(|it| it == name);
         assert!(is_there("d") != is_there("e"), "seed {seed}: {names:?}");
@@ -705,6 +709,32 @@ fn what_is_cut_off_or_overwritten_at_rest_is_not_more_than_that() {
     let is_readable = |sector: usize| file.read_at(&mut [0; 8], (sector * SECTOR) as u64).is_ok();
     let readable: Vec<bool> = (0..6).map(is_readable).collect();
     assert_eq!(readable, [true, false, true, true, true, true]);
+
+    // What is unsynced or was lost before the cut is so still, and nothing behind it is.
+    let disk = SimDisk::new(1);
+    put(&disk, "file", 1, 4);
+    let file = disk.open("file").unwrap();
+    disk.add_fault(FaultRule::new(Fault::LostWrite).on(&[Operation::Write]).always());
+    write(file.as_ref(), 7, 0, 4);
+    file.sync().unwrap();
+    disk.clear_faults();
+    write(file.as_ref(), 8, 1, 3);
+    let (bytes, last) = (2 * SECTOR as u64 + 100, 2);
+    assert!(disk.damage("file", &Damage::Truncate { bytes }));
+    let unsynced = |sector| Unsynced::Sector { name: "file".to_owned(), sector };
+    assert_eq!(disk.unsynced(), [unsynced(1), unsynced(last)]);
+    assert_eq!(sectors(&disk, "file"), [7, 8, 8]);
+    disk.forget_cache();
+    assert_eq!(sectors(&disk, "file"), [1, 8, 8]);
+    // What stood behind the cut does not come back when the file grows again.
+    let at = 3 * SECTOR as u64;
+    assert_eq!(file.write_at(&[9; SECTOR], at).unwrap(), SECTOR);
+    let content = disk.read("file").unwrap();
+    assert_eq!(
+        content[2 * SECTOR..],
+        [[8; 100].as_slice(), &[0; SECTOR - 100], &[9; SECTOR]].concat()
+    );
+    assert!(!disk.damage("file", &Damage::Stale { sector: 4 }), "it has no such sector");
 
     // What has never reached the disk is overwritten in the cache only.
     let disk = SimDisk::new(1);

@@ -283,3 +283,33 @@ fn damage_and_its_repair_are_counted() {
     assert!(collector.counter("wal_scrubbed_bytes_total") >= stats.scrubbed_bytes);
     assert!(stats.scrubbed_bytes >= 16 << 10, "{stats:?}");
 }
+
+/// A log that has nothing to do marks its end, so that damage to it is told from a torn write.
+#[test]
+fn an_idle_log_is_marked() {
+    let disk = SimDisk::new(1);
+    let (done, completions) = channel();
+    let config = WalConfig { mark_after: Duration::from_millis(1), ..config() };
+    let tell = move |completion| drop(done.send(completion));
+    let handle = Arc::new(disk.for_this_life());
+    let Opened { wal, .. } = Wal::open_on(handle, config, tell).unwrap();
+    wal.submit(entry(1));
+    durable(&completions);
+    let deadline = Instant::now() + PATIENCE;
+    let end = |disk: &SimDisk| {
+        let inspector = support::life::inspector(disk);
+        let segments = inspector.segments().unwrap();
+        segments.map(|content| content.unwrap().summary.data_end).max().unwrap()
+    };
+    let twin = SimDisk::new(1);
+    let mut log = support::open(&twin).unwrap().log;
+    log.append(&[entry(1)]).unwrap();
+    log.sync().unwrap();
+    // A sector behind what was written.
+    let is_marked = || end(&disk) == end(&twin) + 512;
+    while !is_marked() {
+        assert!(Instant::now() < deadline, "there is no mark");
+        std::thread::yield_now();
+    }
+    wal.close().unwrap();
+}

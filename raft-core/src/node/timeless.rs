@@ -109,3 +109,34 @@ impl Node {
         self.debug_check_invariants();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_has_passed_or_rings_or_never_comes() {
+        let rest = Alarm::Rest.rings_at();
+        let at = |nanos: u64| Instant::from_nanos(Alarm::ORIGIN.as_nanos() + nanos);
+        let cases = [
+            (Alarm::ORIGIN, Instant::default(), Alarm::ORIGIN),
+            (Alarm::ORIGIN, at(0), Alarm::ORIGIN),
+            (Alarm::ORIGIN, at(1), rest),
+            (Alarm::ORIGIN, at(1 << 40), rest),
+            (Alarm::ORIGIN, Instant::FAR_FUTURE, Instant::FAR_FUTURE),
+            (at(5), at(5), Alarm::ORIGIN),
+            (at(5), at(6), rest),
+        ];
+        for (passed, moment, expected) in cases {
+            let mut due = moment;
+            Forgetting { passed }.due(&mut due, Alarm::Rest);
+            assert_eq!(due, expected, "{moment:?} when {passed:?} has passed");
+            // The same for one that comes so much later.
+            let timeout = Duration::from_nanos(3);
+            let Some(since) = moment.as_nanos().checked_sub(3) else { continue };
+            let mut since = Instant::from_nanos(since);
+            Forgetting { passed }.since(&mut since, timeout, Alarm::Rest);
+            assert_eq!(since.after(timeout), expected, "since, {moment:?}, {passed:?}");
+        }
+    }
+}

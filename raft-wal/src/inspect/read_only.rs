@@ -87,3 +87,36 @@ impl DiskFile for ReadOnlyFile {
 }
 
 const READ_BYTES_MAX: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use crate::sim::SimDisk;
+
+    use super::*;
+
+    #[test]
+    fn everything_that_changes_something_is_refused() {
+        let disk = SimDisk::new(1);
+        disk.put("file", vec![7; 100]);
+        let operations = disk.stats().operations;
+        let read_only = ReadOnly::new(Arc::new(disk.for_this_life()));
+        let file = read_only.open("file").unwrap();
+        let mut content = [0; 100];
+        assert_eq!((file.bytes().unwrap(), file.read_at(&mut content, 0).unwrap()), (100, 100));
+        assert_eq!(content, [7; 100]);
+        let outcomes = [
+            read_only.create("other").map(drop),
+            read_only.rename("file", "other"),
+            read_only.remove("file"),
+            read_only.sync_directory(),
+            read_only.random().map(drop),
+            file.write_at(&[1], 0).map(drop),
+            file.sync(),
+        ];
+        for outcome in outcomes {
+            assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
+        }
+        assert_eq!(disk.stats().operations, operations);
+        assert_eq!(disk.read("file").unwrap(), [7; 100]);
+    }
+}

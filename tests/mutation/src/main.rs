@@ -48,6 +48,7 @@ const TARGETS: &[Target] = &[
             ("raft-leaderboard", "golden"),
             ("raft-leaderboard", "log"),
             ("raft-core", "determinism"),
+            ("raft-core", "timeless"),
             ("raft-leaderboard", "envelopes"),
         ],
         environment: &[("ENVELOPES", "2000")],
