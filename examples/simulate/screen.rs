@@ -234,8 +234,8 @@ fn span(time: Duration) -> String {
         (HOUR, "hours"),
         (60.0, "minutes"),
     ];
-    let (unit, name) =
-        units.into_iter().find(|(unit, _)| seconds >= *unit).unwrap_or((1.0, "seconds"));
+    let small = if seconds >= 1.0 { (1.0, "seconds") } else { (0.001, "ms") };
+    let (unit, name) = units.into_iter().find(|(unit, _)| seconds >= *unit).unwrap_or(small);
     format!("{:.1} {name}", seconds / unit)
 }
 

@@ -246,22 +246,28 @@ mod tests {
         report
     }
 
+    /// Faults that strike at a moment are left out: they may need all that led to it.
     #[test]
     fn what_does_not_matter_goes() {
-        let fails = |&seed: &u64| {
-            let report = Simulation::new(&Plan::new(seed, 300), Registers, Watch::default()).run();
-            report.pauses > 0 && report.partitions > 0
+        let plan = |seed| {
+            let options = Options { strike: 0.0, ..Options::of_seed(seed) };
+            Plan { options: Some(options), ..Plan::new(seed, 300) }
         };
-        let seed = (1..50).find(fails).expect("pauses and partitions are common");
-        let plan = Plan::new(seed, 300);
-        let told = quietly(|| touchy(&plan, Watch::default())).err();
-        let Shrinking::Small(shrunk) = shrink(&touchy, &plan, told.as_ref(), 2_000) else {
-            panic!("it fails, always the same")
-        };
-        assert!(shrunk.after <= 2, "{} of {} are left", shrunk.after, shrunk.before);
-        assert!(shrunk.before > shrunk.after && !shrunk.lines.is_empty());
-        let again = quietly(|| touchy(&shrunk.plan, Watch::default()));
-        assert_eq!(again.err(), Some(shrunk.broken), "it can be replayed");
+        let mut left = Vec::new();
+        for plan in (1..200).map(plan) {
+            let Err(told) = quietly(|| touchy(&plan, Watch::default())) else { continue };
+            let shrinking = shrink(&touchy, &plan, Some(&told), 2_000);
+            let Shrinking::Small(shrunk) = shrinking else { panic!("{shrinking}") };
+            assert!(shrunk.before >= shrunk.after && !shrunk.lines.is_empty());
+            let again = quietly(|| touchy(&shrunk.plan, Watch::default()));
+            assert_eq!(again.err(), Some(shrunk.broken), "it can be replayed");
+            left.push((shrunk.after, shrunk.before));
+            if left.len() == 5 {
+                break;
+            }
+        }
+        left.sort_unstable();
+        assert!(left.len() == 5 && left[2].0 <= 2, "so many interventions are left: {left:?}");
     }
 
     #[test]
