@@ -10,15 +10,21 @@
 //! made small, and its story told.
 //!
 //! - `run`: one seed of the leaderboard under the simulator;
-//! - `screen`: progress, and what is printed at the end;
-//! - `record`: results that accumulate in a file.
+//! - `pieces`: a campaign, in pieces that are kept as they are done; `interrupt`: Ctrl-C;
+//! - `screen`: progress, and what is printed at the end; `out`: how it is printed;
+//! - `record`: results that accumulate in a file; `total`: all of them together.
 
 #[path = "../../tests/harness/leaderboard/mod.rs"]
 #[allow(unreachable_pub, reason = "a module of a test is nobody's library")]
 mod leaderboard;
+
+mod interrupt;
+mod out;
+mod pieces;
 mod record;
 mod run;
 mod screen;
+mod total;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,37 +64,56 @@ struct Options {
     #[arg(long)]
     stop_at_first: bool,
 
-    /// Append what was run to this file, a line of JSON for each campaign
+    /// Append what was run to this file, a line of JSON at the end and every two minutes
+    ///
+    /// A campaign that is killed loses what it did since the last line; Ctrl-C loses nothing.
     #[arg(long, value_name = "FILE")]
     append: Option<PathBuf>,
 
-    /// Run nothing; add up all campaigns that were appended to this file
+    /// Run nothing; add up all that was appended to this file
+    ///
+    /// Seeds that the same commit ran with as many events before count once, if all of a line were;
+    /// if only some were, they count twice, and that is said. Lines of changed (`-dirty`) or unknown
+    /// code are never taken for the same. It exits with 1 if any seed failed, of whatever code.
     #[arg(long, value_name = "FILE", conflicts_with = "append")]
     total: Option<PathBuf>,
+
+    /// Run nothing; explain what the table counts
+    #[arg(long)]
+    kinds: bool,
 }
 
 fn main() -> ExitCode {
-    match simulate(&Options::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("simulate: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let ended = simulate(&Options::parse());
+    let ended = ended.and_then(|code| out::finish().map(|()| code));
+    ended.unwrap_or_else(|error| {
+        out::note(format!("simulate: {error}"));
+        ExitCode::FAILURE
+    })
 }
 
-/// Did all of it survive?
-fn simulate(options: &Options) -> Result<bool, String> {
+fn code(survived: bool) -> ExitCode {
+    if survived { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn simulate(options: &Options) -> Result<ExitCode, String> {
+    if options.kinds {
+        screen::kinds();
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(file) = &options.total {
-        screen::table(&record::total(file)?);
-        return Ok(true);
+        return total::total(file).map(code);
     }
     if let Some(seed) = options.seed {
-        return Ok(run::one(seed, options.events, options.trace));
+        return Ok(code(run::one(seed, options.events, options.trace)));
     }
-    if let Some(file) = &options.append {
-        record::check(file)?; // Not only after hours.
+    if options.first_seed.checked_add(options.seeds - 1).is_none() {
+        let left = (u64::MAX - options.first_seed).saturating_add(1);
+        let (first, seeds) = (options.first_seed, options.seeds);
+        return Err(format!(
+            "--first-seed {first} --seeds {seeds}: the highest seed is {}, so there are only {left}",
+            u64::MAX
+        ));
     }
     let campaign = Campaign {
         stop_at_first: options.stop_at_first,
@@ -96,19 +121,28 @@ fn simulate(options: &Options) -> Result<bool, String> {
     };
     let threads = options.threads.and_then(|threads| usize::try_from(threads).ok());
     let campaign = Campaign { threads: threads.unwrap_or(campaign.threads), ..campaign };
-    let progress = screen::Progress::new(&campaign);
-    let outcome = campaign.run(run::run, |now| progress.show(now));
-    progress.end();
-    let record = record::Record::new(&campaign, &outcome);
-    if let Some(file) = &options.append {
-        record::append(file, &record)?;
+    pieces::run(&campaign, options.append.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_of_a_failure_runs_the_same_again() {
+        for (seed, events) in [(17, 5_000), (u64::MAX, 1)] {
+            let command = screen::replay(seed, events);
+            let (_cargo, arguments) = command.split_once(" -- ").expect("arguments of ours");
+            let arguments = std::iter::once("simulate").chain(arguments.split(' '));
+            let options = Options::try_parse_from(arguments).expect("arguments that we take");
+            assert_eq!((options.seed, options.events, options.trace), (Some(seed), events, true));
+        }
     }
-    screen::table(&[record]);
-    for failure in &outcome.failures {
-        screen::failure(failure);
+
+    #[test]
+    fn more_seeds_than_there_are_is_an_error() {
+        let arguments = ["simulate", "--first-seed", "18446744073709551615", "--seeds", "2"];
+        let options = Options::try_parse_from(arguments).expect("numbers");
+        assert!(simulate(&options).expect_err("there is only one").contains("only 1"));
     }
-    if let Some(first) = outcome.failures.first() {
-        run::tell_in_short(first.seed, options.events);
-    }
-    Ok(outcome.failures.is_empty())
 }

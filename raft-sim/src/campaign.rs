@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, PanicHookInfo, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, Once};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use crate::simulation::{Plan, Report, Watch};
@@ -14,7 +14,7 @@ use crate::simulation::{Plan, Report, Watch};
 pub struct Campaign {
     /// The first seed; the others follow it.
     pub first_seed: u64,
-    /// How many seeds.
+    /// How many seeds. It ends with the highest seed that there is, `u64::MAX`, if that comes sooner.
     pub seeds: u64,
     /// So many events happen in each run before progress is demanded.
     pub events: u64,
@@ -22,12 +22,15 @@ pub struct Campaign {
     pub threads: usize,
     /// Begin no other seed once one has failed.
     pub stop_at_first: bool,
+    /// Whoever sets this, from `progress` or from another thread, makes it begin no other seed; those that
+    /// run come to their ends.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// What came of a campaign.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// How many seeds were run to their end, or failed.
+    /// How many seeds were run to their end, or failed: the first so many, also if it was stopped.
     pub seeds: u64,
     /// What happened in those that did not fail, all together.
     pub report: Report,
@@ -68,7 +71,29 @@ pub struct Broken {
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.message, self.place)
+        let Self { message, place } = self;
+        // Below a table of what is compared a place in brackets would look like a part of it.
+        if message.contains('\n') {
+            write!(f, "{message}\n({place})")
+        } else {
+            write!(f, "{message} ({place})")
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seed {} fails: {}", self.seed, self.broken)
+    }
+}
+
+impl Outcome {
+    /// Adds another piece of the same campaign.
+    pub fn add(&mut self, other: Self) {
+        self.seeds += other.seeds;
+        self.report.add(&other.report);
+        self.failures.extend(other.failures);
+        self.elapsed += other.elapsed;
     }
 }
 
@@ -77,7 +102,7 @@ impl Campaign {
     #[must_use]
     pub fn new(first_seed: u64, seeds: u64, events: u64) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { first_seed, seeds, events, threads, stop_at_first: false }
+        Self { first_seed, seeds, events, threads, stop_at_first: false, stop: Arc::default() }
     }
 
     /// Runs them. `run` is one run, most often `|plan, watch| Simulation::new(plan, workload, watch).run()`; it fails
@@ -88,15 +113,15 @@ impl Campaign {
         progress: impl Fn(Progress<'_>) + Sync,
     ) -> Outcome {
         let started = Instant::now();
-        let end = self.first_seed.saturating_add(self.seeds);
-        let (next, stop) = (AtomicU64::new(self.first_seed), AtomicBool::new(false));
+        let begun = AtomicU64::new(0);
         let done = Mutex::new((0, Report::default(), Vec::new()));
         let work = || {
-            while !stop.load(Ordering::Relaxed) {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= end {
+            while !self.stop.load(Ordering::Relaxed) {
+                let place = begun.fetch_add(1, Ordering::Relaxed);
+                if place >= self.seeds {
                     break;
                 }
+                let Some(seed) = self.first_seed.checked_add(place) else { break };
                 let plan = Plan::new(seed, self.events);
                 let outcome = quietly(|| run(&plan, Watch::default()));
                 let mut done = done.lock().expect("nobody panics with it");
@@ -105,7 +130,7 @@ impl Campaign {
                 match outcome {
                     Ok(one) => report.add(&one),
                     Err(broken) => {
-                        stop.store(self.stop_at_first, Ordering::Relaxed);
+                        self.stop.fetch_or(self.stop_at_first, Ordering::Relaxed);
                         failures.push(Failure { seed, broken });
                     }
                 }
@@ -181,6 +206,25 @@ mod tests {
         assert_eq!(outcome.failures[1].broken.message, "seven divides 14");
         assert!(outcome.failures[1].broken.place.contains("campaign.rs"));
         assert_eq!(*told.lock().expect("no panic"), 20);
+    }
+
+    #[test]
+    fn it_ends_with_the_last_seed_that_there_is() {
+        let campaign = Campaign { threads: 2, ..Campaign::new(u64::MAX - 1, 5, 1) };
+        let outcome = campaign.run(|plan, _| panic!("{}", plan.seed), |_| {});
+        let failed: Vec<u64> = outcome.failures.iter().map(|failure| failure.seed).collect();
+        assert_eq!((outcome.seeds, failed), (2, vec![u64::MAX - 1, u64::MAX]));
+    }
+
+    #[test]
+    fn what_is_done_when_it_is_stopped_are_the_first_seeds() {
+        let campaign = Campaign { threads: 3, ..Campaign::new(1, 1_000, 1) };
+        let stop = Arc::clone(&campaign.stop);
+        let run = |plan: &Plan, _: Watch| panic!("{}", plan.seed);
+        let outcome = campaign.run(run, |now| stop.store(now.seeds >= 10, Ordering::Relaxed));
+        let failed: Vec<u64> = outcome.failures.iter().map(|failure| failure.seed).collect();
+        assert!((10..=12).contains(&outcome.seeds), "{}", outcome.seeds);
+        assert_eq!(failed, (1..=outcome.seeds).collect::<Vec<_>>());
     }
 
     #[test]

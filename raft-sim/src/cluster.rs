@@ -15,7 +15,7 @@ use raft_wal::{OpenError, Repair, WalError};
 use super::checker::Checker;
 use super::digest_machine::DigestMachine;
 use super::machine::StateMachine;
-use super::reference::Reference;
+use super::reference::{Last, Reference};
 use super::replica::{Applied, Replica};
 use super::spec::Cause;
 use super::storage::Storage;
@@ -209,7 +209,8 @@ impl<D: Storage, M: StateMachine> Cluster<D, M> {
         member.node = Some(node);
         self.checker.on_restart(&self.members, id, &found);
         self.reference.follow(&self.checker.committed);
-        self.reference.check_state(id, replica.applied().index, replica.machine());
+        let (index, last) = (replica.applied().index, Last::Restored);
+        self.reference.check_state(id, index, replica.machine(), last);
         self.replicas.insert(id, replica);
         Ok(())
     }

@@ -2,11 +2,12 @@
 //! the same.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
 use raft_core::{Entry, LogIndex, LogPosition, Payload};
 
-use crate::machine::{StateMachine, Workload};
+use crate::machine::{StateMachine, Words, Workload};
 use crate::reference::apply_entry;
 
 /// All operations of a run, in the order in which they began.
@@ -135,31 +136,37 @@ impl History {
         let mut machine = workload.machine();
         let mut decided = vec![None; self.operations.len()];
         let mut answered = self.answered();
-        self.check_answers(&machine, answered.remove(&LogIndex(0)), LogPosition::ZERO, None);
+        let first = answered.remove(&LogIndex(0));
+        self.check_answers(workload, &machine, first, (LogPosition::ZERO, None));
         for entry in committed {
             let response = apply_entry(&mut machine, entry);
             if let (Payload::Command(command), Some(response)) = (&entry.payload, &response) {
                 let proposed = self.proposed.get(&entry.position());
                 let operation = *proposed.unwrap_or_else(|| panic!("nobody proposed {entry}"));
-                self.check_entry(operation, entry.index, command);
+                self.check_entry(workload, operation, entry.index, command);
                 if workload.decides(command, response) {
                     let before = decided[operation].replace((entry.index, response.clone()));
-                    let what = &self.operations[operation];
-                    assert_eq!(before, None, "counted again at {}: {what:?}", entry.index);
+                    if let Some((first, _)) = before {
+                        let what = self.operations[operation].told(workload);
+                        panic!("counted at {first}, and again at {}: {what}", entry.index);
+                    }
                 }
             }
             let answered = answered.remove(&entry.index);
-            self.check_answers(&machine, answered, entry.position(), response.as_ref());
+            let chosen = (entry.position(), response.as_ref());
+            self.check_answers(workload, &machine, answered, chosen);
         }
         if let Some((index, _)) = answered.pop_first() {
             panic!("somebody was told of {index}, which is not committed");
         }
         for (record, decided) in self.operations.iter_mut().zip(decided) {
             record.decided = decided;
-            record.check_moment();
+            if let Err(why) = record.check_moment() {
+                panic!("{why}: {}", record.told(workload));
+            }
         }
         if let Err(why) = workload.check(self) {
-            panic!("the workload objects: {why}");
+            panic!("Workload::check objects: {why}");
         }
     }
 
@@ -175,61 +182,154 @@ impl History {
     }
 
     /// An entry carries what its operation asked, and that was not said to be in no log.
-    fn check_entry(&self, operation: usize, index: LogIndex, committed: &Bytes) {
+    fn check_entry(
+        &self,
+        workload: &impl Workload,
+        operation: usize,
+        index: LogIndex,
+        committed: &Bytes,
+    ) {
         let record = &self.operations[operation];
         let Request::Write { command, .. } = &record.request else {
-            panic!("a read is in the log at {index}: {record:?}");
+            panic!("a read is in the log at {index}: {}", record.told(workload));
         };
-        assert_eq!(command, committed, "another command at {index}");
+        if command != committed {
+            let committed = workload.describe(Words::Command(committed));
+            panic!(
+                "the log has another command at {index}, {committed}: {}",
+                record.told(workload)
+            );
+        }
         let refused = matches!(record.end, End::Refused { .. });
-        assert!(!refused, "refused, and committed at {index}: {record:?}");
+        assert!(!refused, "refused, and committed at {index}: {}", record.told(workload));
     }
 
-    /// What was answered as of this entry, of which the machine has just given this response.
+    /// What was answered as of this entry, to which the machine of the replay has just given this response.
     fn check_answers(
         &self,
+        workload: &impl Workload,
         machine: &impl StateMachine,
         operations: Option<Vec<usize>>,
-        chosen: LogPosition,
-        applied: Option<&Bytes>,
+        (chosen, applied): (LogPosition, Option<&Bytes>),
     ) {
         for operation in operations.unwrap_or_default() {
             let record = &self.operations[operation];
+            let told = || record.told(workload);
             let End::Answered { position, response, .. } = &record.end else { continue };
-            assert_eq!(*position, chosen, "an answer about what is not committed: {record:?}");
+            if *position != chosen {
+                panic!(
+                    "an answer as of {position}, but it is {chosen} that is committed: {}",
+                    told()
+                );
+            }
+            let differs = |what: &str, expected: Option<Words<'_>>| {
+                let expected = expected
+                    .map_or_else(|| "nothing".to_owned(), |expected| workload.describe(expected));
+                panic!(
+                    "a {what} was answered otherwise than in the replay: {}\n  \
+                     the replay answers: {expected}\nThe replay is one machine that applied the \
+                     committed log once, in order, after the run.",
+                    told()
+                );
+            };
             match &record.request {
                 Request::Write { .. } => {
-                    let proposed = self.proposed.get(&chosen);
-                    assert_eq!(proposed, Some(&operation), "the entry of another: {record:?}");
-                    assert_eq!(Some(response), applied, "another answer to a write: {record:?}");
+                    if self.proposed.get(&chosen) != Some(&operation) {
+                        panic!("a write was answered with the entry of another: {}", told());
+                    }
+                    if Some(response) != applied {
+                        differs("write", applied.map(Words::Response));
+                    }
                 }
                 Request::Read { query, .. } => {
                     let expected = machine.query(query);
-                    assert_eq!(*response, expected, "another answer to a read: {record:?}");
+                    if *response != expected {
+                        differs("read", Some(Words::Answer(&expected)));
+                    }
                 }
             }
         }
     }
 }
 
-impl Record {
-    /// Nothing happens before it was asked; an answer reflects what it must.
-    fn check_moment(&self) {
-        let decided = self.decided.as_ref().map(|(index, _)| *index);
-        if let Some(index) = decided {
-            assert!(index > self.told, "counted at {index}, before it was asked: {self:?}");
-        }
-        let End::Answered { position: LogPosition { index, .. }, .. } = self.end else { return };
-        let least = match self.request {
-            Request::Write { .. } => {
-                decided.unwrap_or_else(|| panic!("answered, never decided: {self:?}"))
+impl Request {
+    /// `write "add 3"`, `read, linearizable, "total"`.
+    pub(crate) fn told(&self, workload: &impl Workload) -> String {
+        match self {
+            Self::Write { command, .. } => {
+                format!("write {}", workload.describe(Words::Command(command)))
             }
+            Self::Read { query, how } => {
+                format!("read, {how}, {}", workload.describe(Words::Query(query)))
+            }
+        }
+    }
+
+    /// What was answered to this.
+    pub(crate) fn answer<'a>(&self, response: &'a Bytes) -> Words<'a> {
+        match self {
+            Self::Write { .. } => Words::Response(response),
+            Self::Read { .. } => Words::Answer(response),
+        }
+    }
+}
+
+impl fmt::Display for Freshness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Linearizable => f.write_str("linearizable"),
+            Self::Lease => f.write_str("by lease"),
+            Self::AtLeast(index) => write!(f, "at {index} or later"),
+            Self::Stale => f.write_str("stale"),
+        }
+    }
+}
+
+impl Record {
+    /// What was asked, and what came of it, below each other.
+    fn told(&self, workload: &impl Workload) -> String {
+        let Self { client, number, request, .. } = self;
+        let end = match &self.end {
+            End::Open => "was told nothing".to_owned(),
+            End::Refused { .. } => "was told that it did not happen".to_owned(),
+            End::Answered { position, response, .. } => {
+                let response = workload.describe(request.answer(response));
+                format!("was told {response} as of {position}")
+            }
+        };
+        let called = self.called;
+        let asked = request.told(workload);
+        format!("c{client}#{number}\n  in event {called} it asked: {asked}\n  it {end}")
+    }
+
+    /// Nothing happens before it was asked; an answer reflects what it must.
+    fn check_moment(&self) -> Result<(), String> {
+        let decided = self.decided.as_ref().map(|(index, _)| *index);
+        if let Some(index) = decided
+            && index <= self.told
+        {
+            let told = self.told;
+            return Err(format!(
+                "counted at {index}, before it was asked, when somebody had been told of {told}"
+            ));
+        }
+        let End::Answered { position: LogPosition { index, .. }, .. } = self.end else {
+            return Ok(());
+        };
+        let least = match self.request {
+            Request::Write { .. } => match decided {
+                Some(index) => index,
+                None => return Err("acknowledged, and never decided".to_owned()),
+            },
             Request::Read { how, .. } => match how {
                 Freshness::Linearizable | Freshness::Lease => self.told,
                 Freshness::AtLeast(least) => least,
                 Freshness::Stale => LogIndex(0),
             },
         };
-        assert!(index >= least, "a stale answer: it is as of {index}, not {least}: {self:?}");
+        if index < least {
+            return Err(format!("a stale answer: it is as of {index}, not {least}"));
+        }
+        Ok(())
     }
 }

@@ -8,7 +8,13 @@
 //! over the shipping log. [`history`] is what the clients were told; it is compared with a replay of the
 //! log, and [`linearizability`] judges it without one. [`campaign`] runs many seeds, [`shrink`] makes a
 //! failing one small.
+//!
+//! Whoever brings a state machine needs no other crate: [`bytes`] and [`fastrand`] are re-exported, and what
+//! it takes from `raft_core` is in [`machine`].
 #![forbid(unsafe_code)]
+
+pub use bytes;
+pub use fastrand;
 
 pub mod campaign;
 pub mod checker;

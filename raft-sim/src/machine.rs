@@ -9,8 +9,8 @@
 use std::error::Error;
 use std::hash::Hash;
 
-use bytes::Bytes;
-use raft_core::{LogPosition, Timestamp};
+pub use bytes::Bytes;
+pub use raft_core::{LogPosition, Timestamp};
 
 use crate::digest::Digest;
 use crate::history::History;
@@ -34,7 +34,8 @@ pub trait StateMachine: 'static {
     /// Answers a question without changing anything.
     fn query(&self, query: &Bytes) -> Bytes;
 
-    /// All that it remembers, as bytes: equal states have equal snapshots.
+    /// All that it remembers, as bytes: equal states have equal snapshots. What a snapshot forgets is gone
+    /// after a restart; [`StateMachine::digest`] is how the simulator can see that.
     fn snapshot(&self) -> Bytes;
 
     /// Becomes what such bytes tell, whatever it was before.
@@ -43,13 +44,26 @@ pub trait StateMachine: 'static {
     /// If no snapshot has such bytes. The simulator takes that for a bug: its disks tell damage.
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError>;
 
-    /// What tells two states apart. It is asked for after every entry, so a machine that has much to
-    /// remember should know it at once; unless it does, it is the hash of a snapshot.
+    /// What tells two states apart; compared with that of a machine that never failed, after every entry that
+    /// is applied and every snapshot that is restored.
+    ///
+    /// **Write it yourself**, over all fields: `digest_of(&(&self.accounts, &self.sessions))`, with
+    /// [`digest_of`]. Unless you do, it is the hash of a snapshot, and then a field that
+    /// [`snapshot`](StateMachine::snapshot) forgets is in neither of the two that are compared: it goes
+    /// unnoticed until some answer shows it, if any does. It is asked for after every entry, so a machine
+    /// that has much to remember should keep it up to date instead of counting it all again.
     fn digest(&self) -> u128 {
-        let mut digest = Digest::default();
-        self.snapshot().hash(&mut digest);
-        digest.value()
+        digest_of(&self.snapshot())
     }
+}
+
+/// A digest of anything that can be hashed, the same in every build and process. A `HashMap` cannot be, for
+/// its order is not stable: another reason for a `BTreeMap`.
+#[must_use]
+pub fn digest_of(what: &impl Hash) -> u128 {
+    let mut digest = Digest::default();
+    what.hash(&mut digest);
+    digest.value()
 }
 
 /// What a client wants next.
@@ -68,6 +82,29 @@ pub enum Operation {
     Query(Bytes),
 }
 
+/// What clients and state machines say to each other, for [`Workload::describe`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Words<'a> {
+    /// What a client wants to have done.
+    Command(&'a Bytes),
+    /// The machine's response to a command.
+    Response(&'a Bytes),
+    /// What a client wants to know.
+    Query(&'a Bytes),
+    /// The machine's answer to a question.
+    Answer(&'a Bytes),
+}
+
+impl<'a> Words<'a> {
+    /// The bytes, whatever they are.
+    #[must_use]
+    pub const fn bytes(self) -> &'a Bytes {
+        match self {
+            Self::Command(it) | Self::Response(it) | Self::Query(it) | Self::Answer(it) => it,
+        }
+    }
+}
+
 /// What the clients of a run do, and how what they saw is judged.
 pub trait Workload: 'static {
     /// What they talk to.
@@ -84,6 +121,12 @@ pub trait Workload: 'static {
     /// machine knew? Of all entries with the command of one operation at most one may decide; if the
     /// operation was answered, exactly one has.
     fn decides(&self, command: &Bytes, response: &Bytes) -> bool;
+
+    /// How these bytes are shown in stories and failures. Text is as it is unless you say otherwise, other
+    /// bytes are escaped.
+    fn describe(&self, words: Words<'_>) -> String {
+        format!("\"{}\"", words.bytes().escape_ascii())
+    }
 
     /// A last look at all that the clients asked and were told.
     ///

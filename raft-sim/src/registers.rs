@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use raft_core::{LogPosition, Timestamp};
 
-use crate::machine::{Operation, RestoreError, StateMachine, Workload};
+use crate::machine::{Operation, RestoreError, StateMachine, Words, Workload, digest_of};
 
 /// How many registers there are.
 const REGISTERS: u64 = 4;
@@ -82,6 +82,12 @@ impl StateMachine for RegisterMachine {
         self.sessions = sessions.as_chunks().0.iter().map(session).collect();
         Ok(())
     }
+
+    /// Over the fields, and not over what a snapshot has of them.
+    fn digest(&self) -> u128 {
+        let Self { values, sessions } = self;
+        digest_of(&(values, sessions))
+    }
 }
 
 impl Workload for Registers {
@@ -103,6 +109,30 @@ impl Workload for Registers {
 
     fn decides(&self, _command: &Bytes, response: &Bytes) -> bool {
         response.first() == Some(&NEW)
+    }
+
+    fn describe(&self, words: Words<'_>) -> String {
+        let mut numbers = self::words(words.bytes().get(1..).unwrap_or_default());
+        match words {
+            Words::Command(command) => {
+                let of: Vec<u64> = self::words(command).take(4).collect();
+                match of.as_slice() {
+                    [client, number, register, value] => {
+                        format!("r{register} := {value:x} ({client}-{number})")
+                    }
+                    _ => format!("\"{}\"", command.escape_ascii()),
+                }
+            }
+            Words::Response(response) => match (response.first(), numbers.next()) {
+                (Some(&NEW), Some(before)) => format!("was {before:x}"),
+                (Some(&KNOWN), Some(before)) => format!("was {before:x}, known"),
+                _ => "too old".to_owned(),
+            },
+            Words::Query(query) => format!("r{}", self::words(query).next().unwrap_or_default()),
+            Words::Answer(answer) => {
+                format!("{:x}", self::words(answer).next().unwrap_or_default())
+            }
+        }
     }
 }
 

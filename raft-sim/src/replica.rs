@@ -6,7 +6,7 @@ use bytes::Bytes;
 use raft_core::{Entry, LogIndex, LogPosition, NodeId};
 
 use crate::machine::StateMachine;
-use crate::reference::{Reference, apply_entry};
+use crate::reference::{Last, Reference, apply_entry};
 
 /// A state machine in memory: a crash ends it.
 #[derive(Debug)]
@@ -84,24 +84,28 @@ impl<M: StateMachine> Replica<M> {
         reference: &Reference<M>,
     ) -> Vec<Applied> {
         let mut applied = Vec::new();
+        let mut last = None;
         while self.queue.front().is_some_and(|todo| todo.index() <= index)
             && let Some(todo) = self.queue.pop_front()
         {
             match todo {
                 Todo::Restore(position, snapshot) => {
                     self.restore(id, position, &snapshot);
-                    reference.check_state(id, position.index, &self.machine);
+                    reference.check_state(id, position.index, &self.machine, Last::Restored);
+                    last = None;
                 }
                 Todo::Apply(entry) => {
                     self.applied = entry.position();
                     let response = apply_entry(&mut self.machine, &entry);
-                    reference.check_response(id, entry.index, response.as_ref());
+                    reference.check_response(id, &entry, response.as_ref());
                     let position = entry.position();
                     applied.extend(response.map(|response| Applied { position, response }));
+                    last = Some(entry);
                 }
             }
         }
-        reference.check_state(id, self.applied.index, &self.machine);
+        let last = last.as_ref().map_or(Last::Nothing, Last::Applied);
+        reference.check_state(id, self.applied.index, &self.machine, last);
         applied
     }
 }

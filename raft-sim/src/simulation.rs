@@ -12,6 +12,7 @@ pub mod clients;
 mod disks;
 mod driver;
 mod faults;
+mod happening;
 mod kinds;
 mod moments;
 mod network;
@@ -36,15 +37,16 @@ use raft_core::{Envelope, Input, Instant, LogIndex, NodeId, RoleKind};
 use crate::cluster::Cluster;
 use crate::digest::seed_of;
 use crate::history::History;
-use crate::machine::Workload;
+use crate::machine::{Words, Workload};
 use crate::storage::shipping::Store;
+use crate::transcript;
 use agenda::{Agenda, Planned};
 use clients::Client;
 use faults::Trouble;
 pub use kinds::{Counts, Kind, Moment};
 use network::Flapping;
 pub use options::Options;
-pub use report::Report;
+pub use report::{Report, Section};
 use service::Service;
 pub use trace::Listener;
 use trace::Trace;
@@ -219,8 +221,14 @@ impl<W: Workload> Simulation<W> {
             trace: Trace::new(watch.lines),
             report: Report::default(),
         };
-        let options = format!("{:?}", simulation.options);
-        simulation.note(|| options);
+        let describe = Rc::clone(&simulation.workload);
+        let describe = Box::new(move |words: Words<'_>| describe.describe(words));
+        simulation.cluster.reference.describe_by(describe);
+        for line in simulation.options.to_string().lines() {
+            simulation.note(|| line.to_owned());
+        }
+        let ids = transcript::nodes(&simulation.cluster.ids());
+        simulation.note(|| format!("{ids} start for the first time"));
         for id in simulation.cluster.ids() {
             let drift = simulation.drift();
             simulation.cluster.set_drift(id, drift);
@@ -240,6 +248,9 @@ impl<W: Workload> Simulation<W> {
             self.one_event();
         }
         self.demand_progress();
+        let over =
+            || "the run is over, and the log replayed to check what clients were told".to_owned();
+        self.trace.begin(self.cluster.now, over);
         self.history.check(&*self.workload, &self.cluster.checker.committed);
         self.report.floods = u64::from(self.options.clients.flood);
         self.report.elections = self.cluster.checker.elections() as u64;
@@ -305,7 +316,8 @@ impl<W: Workload> Simulation<W> {
                 *count += 1;
                 let seed = seed_of(seed_of(self.root, id.get()), *count);
                 self.begin(seed);
-                self.note_often(&id, || format!("{id} timer"));
+                self.trace.note_timer(self.cluster.now, id);
+                self.trace.begin(self.cluster.now, || format!("the timer of {id} runs out"));
                 self.cluster.step(id, Input::Timer);
                 self.poll_soon(id);
             }
@@ -315,6 +327,7 @@ impl<W: Workload> Simulation<W> {
                 };
                 self.cluster.now = self.cluster.now.max(at);
                 self.begin(seed);
+                self.trace.begin(self.cluster.now, || what.to_string());
                 self.happen(what);
             }
         }

@@ -1,11 +1,13 @@
 //! How a transcript says what a node did: in the notation of the core wherever it has one.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use raft_core::{
     ChangeOutcome, Entry, Event, Fate, LogIndex, LogPosition, Node, NodeId, PeerPace,
     ProposalOutcome, ReadOutcome, ReadRefused, Status, VoteRefusal,
 };
+
+use raft_wal::RecoveryReport;
 
 use crate::storage::memory::Queued;
 
@@ -38,6 +40,77 @@ pub fn shows(event: &Event) -> bool {
     !matches!(event, Event::Committed { .. } | Event::Voted { .. } | Event::AppendRefused { .. })
 }
 
+/// The same, of a story: it has no status at its end, so it tells what is committed.
+pub(crate) fn shows_in_story(event: &Event) -> bool {
+    shows(event) || matches!(event, Event::Committed { .. })
+}
+
+/// `n1 ⇄ n2, n3 → n1`: links that are cut, or slow.
+pub(crate) fn links(links: &[(NodeId, NodeId)]) -> String {
+    let mut parts = Vec::new();
+    for (place, &(from, to)) in links.iter().enumerate() {
+        match links.iter().position(|&link| link == (to, from)) {
+            Some(back) if back < place => {} // It was told with the other one.
+            Some(_) => parts.push(format!("{from} ⇄ {to}")),
+            None => parts.push(format!("{from} → {to}")),
+        }
+    }
+    parts.join(", ")
+}
+
+/// `n1 n2`.
+pub(crate) fn nodes<'a>(ids: impl IntoIterator<Item = &'a NodeId>) -> String {
+    let ids: Vec<String> = ids.into_iter().map(ToString::to_string).collect();
+    ids.join(" ")
+}
+
+/// `taken, 46@2`, `refused, it would lose its majority`: what came of asking something of a node.
+pub(crate) fn taken<T: Display, E: Display>(taken: &Result<T, E>) -> String {
+    match taken {
+        Ok(what) => format!("taken, {what}"),
+        Err(why) => format!("refused, {why}"),
+    }
+}
+
+/// `2 entries in 1 segment`, and whatever a start found that is not as usual.
+pub(crate) fn found(found: &RecoveryReport) -> String {
+    let RecoveryReport {
+        segments,
+        entries,
+        torn_bytes,
+        identity_repaired,
+        header_copies_damaged,
+        snapshots_damaged,
+        damage,
+        limping,
+        created,
+        ..
+    } = found;
+    let counted = |count: u64, one: &str, many: &str| {
+        format!("{count} {}", if count == 1 { one } else { many })
+    };
+    let mut text = format!(
+        "{} in {}",
+        counted(*entries, "entry", "entries"),
+        counted(*segments, "segment", "segments")
+    );
+    let mut and = |there_is: bool, what: String| {
+        if there_is {
+            let _infallible = write!(text, ", {what}");
+        }
+    };
+    and(*created, "a new directory".to_owned());
+    and(*torn_bytes > 0, format!("a torn end of {torn_bytes} bytes dropped"));
+    and(*identity_repaired, "a damaged copy of the identity".to_owned());
+    let headers = counted(*header_copies_damaged, "damaged header", "damaged headers");
+    and(*header_copies_damaged > 0, headers);
+    let snapshots = counted(*snapshots_damaged, "damaged snapshot", "damaged snapshots");
+    and(*snapshots_damaged > 0, snapshots);
+    and(damage.is_some(), "damage in the log".to_owned());
+    and(*limping, "entries lost that it may have acknowledged: it limps".to_owned());
+    text
+}
+
 /// `n2@1 follower of n1`, `n2 ignores n3: StaleTerm`.
 pub fn event(id: NodeId, event: &Event) -> String {
     match event {
@@ -63,6 +136,7 @@ pub fn event(id: NodeId, event: &Event) -> String {
         Event::TransferStarted { to } => format!("{id} hands leadership over to {to}"),
         Event::TransferFailed { to } => format!("{id} leads on: {to} did not take over"),
         Event::Promoting { learner } => format!("{id} promotes {learner}: it has caught up"),
+        Event::Committed { index } => format!("{id} commits up to {index}"),
         Event::Compacted { base } => format!("{id} compacts its log up to {base}"),
         Event::SnapshotFetched { snapshot, from } => format!("{id} fetches {snapshot} from {from}"),
         Event::SnapshotInstalled { snapshot } => format!("{id} installs {snapshot}"),

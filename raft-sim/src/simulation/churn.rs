@@ -6,6 +6,7 @@ use raft_core::{Membership, NodeId};
 use super::Simulation;
 use super::kinds::Kind;
 use crate::machine::Workload;
+use crate::transcript;
 
 /// What operators are after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +108,9 @@ impl<W: Workload> Simulation<W> {
     fn ask_for(&mut self, leader: NodeId, target: &Membership) -> bool {
         let taken = self.cluster.change(leader, target, None);
         self.report.changes_taken += u64::from(taken.is_ok());
-        self.note(|| format!("{leader} is asked for {target}: {taken:?}"));
+        self.note(|| {
+            format!("{leader} is asked for the members {target}: {}", transcript::taken(&taken))
+        });
         self.poll_soon(leader);
         taken.is_ok()
     }

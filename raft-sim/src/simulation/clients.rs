@@ -1,5 +1,6 @@
 //! Clients: each asks one thing at a time, waits only so long, and asks another node then.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use raft_core::{Instant, LogIndex};
@@ -233,7 +234,8 @@ impl<W: Workload> Simulation<W> {
         };
         let request = self.history.operation(caller.operation).request.clone();
         let asked = Asked { caller, request };
-        self.note_often(&(2_u8, to, &asked), || format!("{asked} asked of {to}"));
+        let workload = Rc::clone(&self.workload);
+        self.note_often(&(2_u8, to, &asked), || format!("{} → {to}", asked.told(&*workload)));
         self.carry(Traffic::Request(to, asked));
     }
 
@@ -262,7 +264,11 @@ impl<W: Workload> Simulation<W> {
 
     /// A client is told something. What comes too late is not heard.
     pub(super) fn hear(&mut self, caller: Caller, answer: Answer) {
-        self.note_often(&(4_u8, caller, &answer), || format!("{caller} hears {answer}"));
+        let (workload, request) =
+            (Rc::clone(&self.workload), self.history.operation(caller.operation).request.clone());
+        self.note_often(&(4_u8, caller, &answer), || {
+            format!("{caller} hears {}", answer.told(&request, &*workload))
+        });
         let Caller { client, number, attempt, operation, until, .. } = caller;
         let (now, at_event) = (self.cluster.now, self.report.events);
         let me = &mut self.clients[at(client)];

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use raft_core::{Input, NodeId, RoleKind};
+use raft_core::{Input, LogPosition, NodeId, RoleKind};
 use raft_wal::Repair;
 use raft_wal::sim::{Fault, FaultRule, Operation};
 
@@ -12,6 +12,7 @@ use super::{Happening, Simulation};
 use crate::machine::Workload;
 use crate::storage::Storage;
 use crate::storage::shipping::{Progress, Store};
+use crate::transcript;
 
 impl<W: Workload> Simulation<W> {
     fn disk(&mut self, id: NodeId) -> &mut Store {
@@ -30,7 +31,10 @@ impl<W: Workload> Simulation<W> {
                 return;
             }
             let count = self.random.usize(1..=waiting);
-            self.note(|| format!("{id} syncs {count} of {waiting}"));
+            self.note(|| match waiting {
+                1 => format!("{id} syncs"),
+                _ => format!("{id} syncs {count} of {waiting} writes"),
+            });
             if self.chaos && self.disk(id).installs_next() && self.random.u8(..4) == 0 {
                 // So many things happen then that the moments between them are worth more tries.
                 let cut = self.random.u64(..16);
@@ -97,7 +101,7 @@ impl<W: Workload> Simulation<W> {
             match self.cluster.unless_failed(id, repair) {
                 None | Some(Repair::None) => {}
                 Some(repair @ Repair::Entries { .. }) => {
-                    self.note(|| format!("{id} is to write a segment again: {repair:?}"));
+                    self.note(|| format!("{id} is to write a damaged segment again"));
                     self.cluster.members.get_mut(&id).expect("it was scrubbed just now").repair =
                         repair;
                     self.poll(id);
@@ -251,7 +255,11 @@ impl<W: Workload> Simulation<W> {
         }
         let lost = self.disk(id).waiting();
         self.report.writes_lost += lost as u64;
-        self.note(|| format!("crash {id}, {lost} writes were not begun"));
+        self.note(|| match lost {
+            0 => format!("{id} crashes"),
+            1 => format!("{id} crashes, 1 write was not begun"),
+            _ => format!("{id} crashes, {lost} writes were not begun"),
+        });
         self.cluster.stop(id);
         self.after_the_end(id);
     }
@@ -288,7 +296,14 @@ impl<W: Workload> Simulation<W> {
         let Err(error) = self.cluster.restart(id) else {
             let found = self.disk(id).found.clone();
             self.report.disks.count_start(&found);
-            return self.note(|| format!("restart {id}: {found:?}"));
+            let (life, at) = (self.life(id), self.cluster.replica(id).applied());
+            return self.note(|| {
+                let snapshot = match at {
+                    LogPosition::ZERO => String::new(),
+                    at => format!(", restores a snapshot as of {at}"),
+                };
+                format!("{id} starts, life {life}: {}{snapshot}", transcript::found(&found))
+            });
         };
         self.note(|| format!("{id} does not start: {error}"));
         let hopeless = error.is_safety_refusal() || self.disk(id).is_unreadable();

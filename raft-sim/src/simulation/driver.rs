@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use raft_core::{Consistency, Envelope, Event, Fate, Input, NodeId, RoleKind};
+use raft_core::{Consistency, Envelope, Event, Fate, Input, NodeId, RoleKind, Snapshot};
 
 use super::{Happening, Simulation};
 use crate::cluster::Effects;
@@ -15,7 +15,7 @@ impl<W: Workload> Simulation<W> {
         let (from, to) = (envelope.from, envelope.to);
         if self.is_cut(from, to) || !self.cluster.is_up(to) {
             self.report.lost += 1;
-            return self.note_often(&(0_u8, &envelope), || format!("lost      {envelope}"));
+            return self.note_often(&(0_u8, &envelope), || format!("lost: {envelope}"));
         }
         if self.paused.contains(&to) {
             return self.trouble.held.entry(to).or_default().push(Happening::Deliver(envelope));
@@ -74,7 +74,11 @@ impl<W: Workload> Simulation<W> {
         let silent = self.strike(id, &events, &messages);
         for event in events {
             let kind = std::mem::discriminant(&event);
-            self.note_often(&(id, kind), || transcript::event(id, &event));
+            if transcript::shows_in_story(&event) {
+                self.note_often(&(id, kind), || transcript::event(id, &event));
+            } else {
+                self.trace.take_in(&(id, kind));
+            }
             self.report.count(&event);
             if matches!(event, Event::Role { role: RoleKind::Leader, .. }) {
                 self.curse(id);
@@ -99,6 +103,9 @@ impl<W: Workload> Simulation<W> {
         if wrote || compacted.is_some() {
             self.sync_later(id);
         }
+        if let Some(snapshot) = restore.as_ref().map(Snapshot::id) {
+            self.note_often(&(9_u8, id), || format!("{id} is to restore snapshot {snapshot}"));
+        }
         let restored = restore.map(|snapshot| snapshot.index());
         if let Some(applied) = committed.last().map(|entry| entry.index).or(restored) {
             // In the end a state machine is fast: what it has put off is not what progress is about.
@@ -112,7 +119,7 @@ impl<W: Workload> Simulation<W> {
         for envelope in messages {
             if silent {
                 self.report.lost += 1;
-                self.note_often(&(0_u8, &envelope), || format!("lost      {envelope}"));
+                self.note_often(&(0_u8, &envelope), || format!("lost: {envelope}"));
             } else {
                 self.transmit(envelope);
             }
@@ -144,7 +151,7 @@ impl<W: Workload> Simulation<W> {
         self.record(&envelope, self.seed ^ seed);
         if self.chaos && loss < self.options.loss && self.may_intervene(seed) {
             self.report.lost += 1;
-            return self.note_often(&(0_u8, &envelope), || format!("lost      {envelope}"));
+            return self.note_often(&(0_u8, &envelope), || format!("lost: {envelope}"));
         }
         if self.chaos
             && duplication < self.options.duplication

@@ -120,7 +120,7 @@ impl<W: Workload> Simulation<W> {
         let wait = self.timeout() + self.up_to(self.timeout() * (at_most - 1));
         self.report.pauses += 1;
         self.count(Kind::Pause);
-        self.note(|| format!("pause {id}"));
+        self.note(|| format!("{id} pauses"));
         self.paused.insert(id);
         self.later(wait, Happening::Resume(id));
     }
@@ -128,7 +128,7 @@ impl<W: Workload> Simulation<W> {
     /// It goes on where it stopped. Whether it sees first how late it is, or what has arrived meanwhile, is
     /// a matter of chance.
     pub(super) fn resume(&mut self, id: NodeId) {
-        self.note(|| format!("resume {id}"));
+        self.note(|| format!("{id} goes on"));
         if !self.paused.remove(&id) {
             return;
         }

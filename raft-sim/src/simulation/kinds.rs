@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 /// Declares an enum that can be listed, with what each of its kinds is called.
 macro_rules! kinds {
-    ($(#[$about:meta])* $name:ident { $($(#[$what:meta])* $kind:ident => $called:literal,)* }) => {
+    ($(#[$about:meta])* $name:ident { $($(#[doc = $what:literal])* $kind:ident => $called:literal,)* }) => {
         $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name {
             $(
                 #[doc = concat!("The kind that is called \"", $called, "\".")]
-                $(#[$what])*
+                $(#[doc = $what])*
                 $kind,
             )*
         }
@@ -24,6 +24,14 @@ macro_rules! kinds {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$kind => $called,)*
+                }
+            }
+
+            /// What its name does not say; empty if its name says it all.
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self {
+                    $(Self::$kind => concat!($($what),*),)*
                 }
             }
         }

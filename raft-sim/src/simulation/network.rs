@@ -8,6 +8,7 @@ use raft_core::{Envelope, NodeId};
 use super::kinds::Kind;
 use super::{Happening, Simulation};
 use crate::machine::Workload;
+use crate::transcript;
 
 /// Links that are up and down in turns.
 #[derive(Clone, Debug)]
@@ -32,12 +33,12 @@ impl<W: Workload> Simulation<W> {
         self.trouble.cuts += 1;
         let number = self.trouble.cuts;
         self.cut.extend(links.iter().map(|&(a, b)| (a, b, number)));
-        self.note(|| format!("partition {number}: {links:?}"));
+        self.note(|| format!("partition {number} cuts {}", transcript::links(links)));
         number
     }
 
     pub(super) fn heal(&mut self, number: u64) {
-        self.note(|| format!("heal {number}"));
+        self.note(|| format!("partition {number} heals"));
         self.cut.retain(|(_, _, cut_by)| *cut_by != number);
         self.trouble.slow.retain(|_, (slowed_by, _)| *slowed_by != number);
     }
@@ -118,7 +119,7 @@ impl<W: Workload> Simulation<W> {
             return;
         }
         self.count(Kind::Flap);
-        self.note(|| format!("flapping: {links:?}"));
+        self.note(|| format!("flapping from here on: {}", transcript::links(&links)));
         self.flap_on(Flapping { links, left, down: None });
     }
 
@@ -155,7 +156,7 @@ impl<W: Workload> Simulation<W> {
         self.trouble.cuts += 1;
         let number = self.trouble.cuts;
         self.count(Kind::SlowLink);
-        self.note(|| format!("slow by {by:?}, {number}: {links:?}"));
+        self.note(|| format!("slow link {number}, by {by:?}: {}", transcript::links(&links)));
         self.trouble.slow.extend(links.into_iter().map(|link| (link, (number, by))));
         let wait = self.up_to(self.timeout() * 8);
         self.later(wait, Happening::Heal(number));
@@ -171,7 +172,7 @@ impl<W: Workload> Simulation<W> {
     pub(super) fn hold_back(&mut self, envelope: Envelope, wait: Duration) {
         self.count(Kind::Late);
         let lives = (self.life(envelope.from), self.life(envelope.to));
-        self.note_often(&(2_u8, &envelope), || format!("held back {envelope}"));
+        self.note_often(&(2_u8, &envelope), || format!("held back: {envelope}"));
         self.later(wait, Happening::Late(envelope, lives));
     }
 
@@ -184,7 +185,7 @@ impl<W: Workload> Simulation<W> {
     }
 
     /// How many lives this node has had; none, if it is gone for good.
-    fn life(&self, id: NodeId) -> u64 {
+    pub(super) fn life(&self, id: NodeId) -> u64 {
         self.cluster.members.get(&id).map_or(0, |member| member.lives)
     }
 }

@@ -12,6 +12,7 @@ use crate::cluster::n;
 use crate::machine::Workload;
 use crate::storage::Storage;
 use crate::storage::shipping::Store;
+use crate::transcript;
 
 /// No more nodes than this exist at a time.
 const NODES_MAX: usize = 8;
@@ -112,7 +113,12 @@ impl<W: Workload> Simulation<W> {
             };
             if let Ok(target) = target {
                 let taken = self.cluster.change(leader, &target, None);
-                self.note(|| format!("{leader} is asked for {target}: {taken:?}"));
+                self.note(|| {
+                    format!(
+                        "{leader} is asked for the members {target}: {}",
+                        transcript::taken(&taken)
+                    )
+                });
                 self.poll_soon(leader);
             }
         }
@@ -169,7 +175,9 @@ impl<W: Workload> Simulation<W> {
         let expected = self.random.bool().then_some(status.membership_index);
         let taken = self.cluster.change(leader, &target, expected);
         self.report.changes_taken += u64::from(taken.is_ok());
-        self.note(|| format!("{leader} is asked for {target}: {taken:?}"));
+        self.note(|| {
+            format!("{leader} is asked for the members {target}: {}", transcript::taken(&taken))
+        });
         self.poll_soon(leader);
     }
 
@@ -179,7 +187,7 @@ impl<W: Workload> Simulation<W> {
         let to = self.random.bool().then(|| ids[self.random.usize(..ids.len())]);
         let taken = self.cluster.transfer(leader, to);
         self.report.transfers += u64::from(taken.is_ok());
-        self.note(|| format!("{leader} hands over: {taken:?}"));
+        self.note(|| format!("{leader} is to hand over: {}", transcript::taken(&taken)));
         self.poll_soon(leader);
         // What the old leader ought to hear in a moment may not reach it.
         if taken.is_ok() && self.random.f64() < self.options.curse {

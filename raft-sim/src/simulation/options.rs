@@ -1,5 +1,6 @@
 //! What a seed draws for itself.
 
+use std::fmt;
 use std::time::Duration;
 
 use raft_core::{Config, Membership, NodeId, Promotion};
@@ -242,5 +243,80 @@ impl Options {
                 ..Config::new(id, seed)
             }
         }
+    }
+}
+
+/// What a story begins with.
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |chance: f64| format!("{:.1} %", chance * 100.0);
+        let yes = |it: bool, words: &'static str| if it { words } else { "" };
+        let voters = if self.size == 1 { "voter" } else { "voters" };
+        let leases = self.lease_clock_drift_ppm.map_or_else(
+            || "no leases".to_owned(),
+            |ppm| format!("leases, clocks wrong by up to {ppm} ppm"),
+        );
+        writeln!(
+            f,
+            "{} {voters}, election timeout {:?}{}, {} heartbeats in it, {leases}{}",
+            self.size,
+            self.election_timeout,
+            yes(self.uneven_timeouts, " (twice as long on every other node)"),
+            self.heartbeats,
+            yes(self.wrong_clocks, ", clocks at half to twice the pace of time"),
+        )?;
+        writeln!(
+            f,
+            "network: up to {:?}, {} lost, {} twice, {} late; nodes polled later {}",
+            self.delay_max,
+            percent(self.loss),
+            percent(self.duplication),
+            percent(self.late),
+            percent(self.lazy_poll),
+        )?;
+        writeln!(
+            f,
+            "disks: up to {:?}, segments of {} bytes{}; read again every {:?}, fault every {:?}",
+            self.sync_max,
+            self.segment_bytes,
+            yes(self.short_io, ", short reads and writes"),
+            self.scrub_interval,
+            self.disk_fault_interval,
+        )?;
+        writeln!(
+            f,
+            "limits in bytes: append {}, uncommitted {}, unapplied {}, snapshot after {}, trail {}, \
+             piece of a snapshot {}; {} messages in flight, {} waiting reads",
+            self.append_bytes_max,
+            self.uncommitted_bytes_max,
+            self.unapplied_bytes_max,
+            self.snapshot_after_bytes,
+            self.trailing_bytes_max,
+            self.snapshot_chunk_bytes_max,
+            self.inflight_messages_max,
+            self.waiting_reads_max,
+        )?;
+        let ClientOptions { count: _, flood, patience, tries, apply_max } = &self.clients;
+        writeln!(
+            f,
+            "clients: {}{}, each every {:?}, waits {patience:?}, asks up to {tries} times; machines \
+             take up to {apply_max:?}",
+            self.clients.all(),
+            yes(*flood, " (a flood)"),
+            self.client_interval,
+        )?;
+        writeln!(
+            f,
+            "operators every {:?} (long plans {}), strangers every {:?}, promotion: {:?}",
+            self.operator_interval,
+            percent(self.churn),
+            self.stranger_interval,
+            self.promotion,
+        )?;
+        let faults: Vec<_> = self.faults.iter().map(|kind| kind.name()).collect();
+        writeln!(f, "faults every {:?}: crashes, {}", self.fault_interval, faults.join(", "))?;
+        let moments: Vec<_> = self.moments.iter().map(|moment| moment.name()).collect();
+        let (strike, curse) = (percent(self.strike), percent(self.curse));
+        write!(f, "new leaders cursed {curse}; strikes {strike}, as: {}", moments.join(", "))
     }
 }

@@ -15,6 +15,7 @@ use super::traffic::Traffic;
 use super::{Happening, Simulation};
 use crate::machine::Workload;
 use crate::storage::Storage;
+use crate::transcript;
 use raft_wal::sim::{Fault, FaultRule, Operation};
 
 /// Who catches up and gets on with it has so long, and a hundred election timeouts.
@@ -70,7 +71,7 @@ impl<W: Workload> Simulation<W> {
         for &id in &good {
             self.restart(id);
         }
-        self.note(|| format!("healed: {good:?}"));
+        self.note(|| format!("chaos ends; healed: {}", transcript::nodes(&good)));
         self.break_for_ever(&good);
         let timeout = self.slowest_timeout(&good);
         self.good.clone_from(&good);

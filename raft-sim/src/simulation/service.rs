@@ -139,7 +139,7 @@ impl<W: Workload> Simulation<W> {
         if !self.cluster.is_up(to) {
             return self.answer(to, asked.caller, Answer::Refused(Refusal::Unreachable));
         }
-        self.note_often(&(7_u8, to, &asked), || format!("{to} is asked {asked}"));
+        self.note_often(&(7_u8, to, &asked), || format!("{to} gets {}", asked.caller));
         let service = self.service(to);
         service.inbox.push_back(asked);
         if service.inbox.len() > 1 {

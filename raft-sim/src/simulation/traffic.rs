@@ -5,7 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 use raft_core::{Instant, LogPosition, NodeId};
 
-use crate::history::{Freshness, Request};
+use crate::history::Request;
+use crate::machine::Workload;
 
 /// Who asks, and how often that was asked before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,45 +92,49 @@ impl fmt::Display for Caller {
     }
 }
 
-impl fmt::Display for Asked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.caller)?;
-        match &self.request {
-            Request::Write { command, .. } => write!(f, "write {}", command.escape_ascii()),
-            Request::Read { query, how } => {
-                let query = query.escape_ascii();
-                match how {
-                    Freshness::AtLeast(index) => write!(f, "read at {index} or later {query}"),
-                    how => write!(f, "read {how:?} {query}"),
-                }
-            }
-        }
+impl Asked {
+    pub(super) fn told(&self, workload: &impl Workload) -> String {
+        format!("{} {}", self.caller, self.request.told(workload))
     }
 }
 
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Answer {
+    /// As an answer to this.
+    pub(super) fn told(&self, request: &Request, workload: &impl Workload) -> String {
         match self {
             Self::Done { position, response } => {
-                write!(f, "{} as of {position}", response.escape_ascii())
+                format!("{} as of {position}", workload.describe(request.answer(response)))
             }
-            Self::Refused(why) => write!(f, "a refusal: {why:?}"),
-            Self::Unknown => f.write_str("that nobody knows"),
+            Self::Refused(why) => format!("a refusal: {why}"),
+            Self::Unknown => "that nobody knows".to_owned(),
         }
     }
 }
 
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable => "nobody is there",
+            Self::NotLeader => "not the leader",
+            Self::Busy => "too much waits",
+            Self::Superseded => "another leader's entry took its place",
+            Self::NotReached => "not there yet",
+        })
+    }
+}
+
+/// Without the words that are said: who lost them knows what was on its way.
 impl fmt::Display for Traffic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tick(client) | Self::Step(client) => write!(f, "c{client}"),
-            Self::Request(to, asked) => write!(f, "{asked} → {to}"),
-            Self::Forward(from, to, asked) => write!(f, "{asked} {from} → {to}"),
-            Self::Serve(id, _) => write!(f, "{id} serves"),
-            Self::Relay(from, to, _, caller, answer) => {
-                write!(f, "{from} → {to} → {caller}: {answer}")
+            Self::Tick(client) | Self::Step(client) => write!(f, "c{client}'s turn"),
+            Self::Request(to, asked) => write!(f, "{} → {to} request", asked.caller),
+            Self::Forward(from, to, asked) => {
+                write!(f, "{from} → {to} {}, forwarded", asked.caller)
             }
-            Self::Answer(caller, answer) => write!(f, "→ {caller}: {answer}"),
+            Self::Serve(id, _) => write!(f, "{id} takes in what it is asked"),
+            Self::Relay(from, to, _, caller, _) => write!(f, "{from} → {to} answer for {caller}"),
+            Self::Answer(caller, _) => write!(f, "→ {caller} answer"),
         }
     }
 }

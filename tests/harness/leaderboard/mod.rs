@@ -13,7 +13,7 @@ use leaderboard_app::types::{BoardId, Player, Score};
 use raft_core::{LogPosition, Timestamp};
 use raft_sim::cluster::WALL_CLOCK_AHEAD_MAX;
 use raft_sim::history::{End, Freshness, History, Record, Request};
-use raft_sim::machine::{Operation, RestoreError, StateMachine, Workload};
+use raft_sim::machine::{Operation, RestoreError, StateMachine, Words, Workload};
 use raft_sim::simulation::clients::RETRY_MAX;
 
 use registers::{Answer, Asked, Observed};
@@ -125,6 +125,41 @@ impl Workload for Voters {
 
     fn decides(&self, _command: &Bytes, response: &Bytes) -> bool {
         !decode(response).replayed
+    }
+
+    /// A panic in the middle of a story would hide what broke: what is not ours is shown as it is.
+    fn describe(&self, words: Words<'_>) -> String {
+        let raw = || format!("\"{}\"", words.bytes().escape_ascii());
+        match words {
+            Words::Command(command) => match Command::decode(command) {
+                Ok(Command::AddVote(AddVote { player, delta, idempotency, .. })) => {
+                    let key = idempotency
+                        .map(|it| format!(", key {}", it.key.as_str()))
+                        .unwrap_or_default();
+                    format!("{player} {:+}{key}", delta.get())
+                }
+                _ => raw(),
+            },
+            Words::Response(response) => match Reply::decode(response) {
+                Ok(Reply { replayed, outcome, .. }) => {
+                    let known = if replayed { ", known" } else { "" };
+                    match outcome {
+                        Outcome::Added(receipt) => format!("{}{known}", receipt.score.get()),
+                        Outcome::OutOfBounds { score, .. } => {
+                            format!("out of bounds, stays {}{known}", score.get())
+                        }
+                        other => format!("{other:?}{known}"),
+                    }
+                }
+                Err(_) => raw(),
+            },
+            Words::Query(query) => String::from_utf8_lossy(query).into_owned(),
+            Words::Answer(answer) => {
+                let text = String::from_utf8_lossy(answer);
+                let text = text.trim_end().replace('\n', ", ");
+                if text.is_empty() { "nothing".to_owned() } else { text }
+            }
+        }
     }
 
     fn check(&self, history: &History) -> Result<(), String> {
