@@ -25,7 +25,9 @@ pub(crate) fn run(campaign: &Campaign, file: Option<&Path>) -> Result<ExitCode, 
     let interrupt = Interrupt::stops(&campaign.stop);
     let (outcome, unsaved) = in_pieces(campaign, file, piece_max);
     interrupt.let_it_end();
-    screen::table(&[Record::new(campaign, &outcome)]);
+    let record = Record::new(campaign, &outcome);
+    screen::table(std::slice::from_ref(&record));
+    screen::verdict(&record);
     for failure in outcome.failures.iter().take(screen::FAILURES_SHOWN) {
         screen::failure(failure, campaign.events);
     }

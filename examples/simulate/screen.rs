@@ -124,12 +124,16 @@ pub(crate) fn table(records: &[Record]) {
         span(Duration::from_secs_f64(seconds)),
         grouped((events as f64 / cores.max(1e-9)) as u64)
     ));
-    let failed: u64 = records.iter().map(Record::failed_count).sum();
-    let named: Vec<u64> = records.iter().flat_map(|record| &record.failed).copied().collect();
-    match failed {
-        0 => out::line("none failed"),
-        _ => out::line(format!("{} FAILED: {}", grouped(failed), self::seeds(&named, failed))),
-    }
+}
+
+/// Which seeds failed.
+pub(crate) fn verdict(record: &Record) {
+    let failed = record.failed_count();
+    let text = match failed {
+        0 => "none failed".to_owned(),
+        _ => format!("{} FAILED: {}", grouped(failed), seeds(&record.failed, failed)),
+    };
+    out::line(text);
 }
 
 /// `3, 7 and 31 more`.

@@ -33,6 +33,9 @@ pub(crate) fn total(file: &Path) -> Result<bool, String> {
             screen::seeds(&record.failed, record.failed_count())
         ));
     }
+    if failed.is_empty() {
+        out::line("none failed");
+    }
     Ok(failed.is_empty())
 }
 

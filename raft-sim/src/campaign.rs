@@ -113,10 +113,10 @@ impl Campaign {
         progress: impl Fn(Progress<'_>) + Sync,
     ) -> Outcome {
         let started = Instant::now();
-        let begun = AtomicU64::new(0);
+        let (begun, failed) = (AtomicU64::new(0), AtomicBool::new(false));
         let done = Mutex::new((0, Report::default(), Vec::new()));
         let work = || {
-            while !self.stop.load(Ordering::Relaxed) {
+            while !self.stop.load(Ordering::Relaxed) && !failed.load(Ordering::Relaxed) {
                 let place = begun.fetch_add(1, Ordering::Relaxed);
                 if place >= self.seeds {
                     break;
@@ -130,7 +130,7 @@ impl Campaign {
                 match outcome {
                     Ok(one) => report.add(&one),
                     Err(broken) => {
-                        self.stop.fetch_or(self.stop_at_first, Ordering::Relaxed);
+                        failed.store(self.stop_at_first, Ordering::Relaxed);
                         failures.push(Failure { seed, broken });
                     }
                 }
@@ -230,7 +230,10 @@ mod tests {
     #[test]
     fn it_can_stop_at_the_first() {
         let campaign = Campaign { stop_at_first: true, threads: 1, ..Campaign::new(1, 100, 1) };
-        let outcome = campaign.run(|plan, _| panic!("{}", plan.seed), |_| {});
-        assert_eq!((outcome.seeds, outcome.failures.len()), (1, 1));
+        // Again and again: that is not the same as being stopped by somebody.
+        for _ in 0..2 {
+            let outcome = campaign.run(|plan, _| panic!("{}", plan.seed), |_| {});
+            assert_eq!((outcome.seeds, outcome.failures.len()), (1, 1));
+        }
     }
 }
