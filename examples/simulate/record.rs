@@ -25,7 +25,7 @@ pub(crate) struct Record {
     pub(crate) failed: Vec<u64>,
     /// How many failed. Records from before it was kept have none: it is as many as are named then.
     #[serde(default)]
-    pub failed_count: Option<u64>,
+    pub(crate) failed_count: Option<u64>,
     pub(crate) seconds: f64,
     pub(crate) threads: u64,
     /// All that was counted, by name.
