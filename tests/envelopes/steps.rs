@@ -206,7 +206,8 @@ fn envelope() -> impl Strategy<Value = Envelope> {
     )
 }
 
-fn step() -> impl Strategy<Value = Step> {
+/// One thing that happens.
+pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         5 => envelope().prop_map(Step::Message),
         8 => envelope().prop_map(Step::Timely),
