@@ -284,7 +284,10 @@ impl<W: Workload> Simulation<W> {
     fn somebody_can_win(&self, good: &BTreeSet<NodeId>) -> bool {
         let status = |id: NodeId| self.cluster.node(id).status();
         good.iter().map(|&id| status(id)).any(|candidate| {
-            let votes = |id| good.contains(&id) && status(id).last <= candidate.last;
+            // Who has lost something votes only for who may have it.
+            let lost = |id: NodeId| self.cluster.members[&id].disk.durable().lost;
+            let needs = |id: NodeId| status(id).last.max(lost(id));
+            let votes = |id| good.contains(&id) && needs(id) <= candidate.last;
             self.ever_a_voter(&candidate) && candidate.membership.is_quorum(votes)
         })
     }
