@@ -6,6 +6,7 @@
 //! nobody is asked: what would be is looked at. There is no socket; the bytes end, and the answers are
 //! thrown away.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -24,9 +25,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{balancer, rest};
 
+thread_local! {
+    /// The refusals of the last connection, in this thread: code and advice.
+    static REFUSED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
 /// # Panics
 /// If what comes of them is not as it must be.
 pub fn requests(input: &[u8]) {
+    REFUSED.take();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a thread's own runtime needs nothing");
     runtime.block_on(async {
@@ -72,6 +79,7 @@ async fn judged(response: Response) -> Response {
         }
         let said = |member: &str| problem[member].as_str().unwrap_or_default();
         let (code, title, retry) = (said("code"), said("title"), said("retry"));
+        REFUSED.with_borrow_mut(|refused| refused.push(format!("{code}: {retry}")));
         let section = DOCUMENT.split_once(&format!("\n### {code}\n"));
         let (_, section) = section.unwrap_or_else(|| panic!("not documented: {problem}"));
         let line = format!("{} · *{title}* · `not_applied`, retry `{retry}`", head.status.as_u16());
@@ -199,14 +207,19 @@ mod tests {
     fn a_body_that_breaks_off_may_be_sent_again() {
         let head = "POST /add_vote HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
         requests(format!("{head}Content-Length: 9\r\n\r\n{{").as_bytes());
+        // By the node, and by the balancer.
+        assert_eq!(REFUSED.take(), ["incomplete_body: safe", "incomplete_body: safe"]);
     }
 
     #[test]
     fn a_vote_comes_through() {
-        let before = rest::hostile::votes_read();
+        let seen = || (rest::hostile::votes_read(), balancer::hostile::admitted());
+        let before = seen();
         let body = r#"{"player":"alice","score":10}"#;
         let head = "POST /add_vote HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
         requests(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
-        assert!(rest::hostile::votes_read() > before, "the door is shut");
+        let after = seen();
+        assert_eq!(REFUSED.take(), [""; 0]);
+        assert_eq!((after.0 - before.0, after.1 - before.1), (1, 1), "a door is shut");
     }
 }

@@ -1,5 +1,6 @@
 //! What the balancer would pass on of a request, without nodes behind it: see `../hostile.rs`.
 
+use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -16,6 +17,16 @@ use super::request::{self, Bodies, ClientRequest, IDEMPOTENCY_KEY};
 
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const BODY_BYTES_MAX: usize = 64 << 10;
+
+thread_local! {
+    static ADMITTED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many requests would have been passed on, in this thread.
+#[cfg(test)]
+pub(crate) fn admitted() -> u64 {
+    ADMITTED.get()
+}
 
 /// The connection behind what looks at its framing.
 pub(crate) fn gate<C>(connection: C) -> StrictFraming<C> {
@@ -45,6 +56,7 @@ pub(crate) async fn answer(request: Request<Incoming>) -> Response {
 
 /// What is passed on is one request and no more, and may be sent to one node after the other.
 fn judge(request: &ClientRequest) {
+    ADMITTED.set(ADMITTED.get() + 1);
     assert!(request.target.as_str().starts_with('/'), "{request:?}");
     assert!(request.body.len() <= BODY_BYTES_MAX, "{request:?}");
     for name in [CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING] {
