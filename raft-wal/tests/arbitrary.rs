@@ -279,3 +279,26 @@ fn a_header_that_contradicts_the_log_before_it_is_damage() {
         );
     }
 }
+
+/// Numbers of segments that cannot be, with checksums that are right.
+#[test]
+fn a_header_with_impossible_numbers_is_none() {
+    const FIRST_ID: usize = 56;
+    const PREVIOUS_ID: usize = 64;
+    let (disk, log) = support::history::log_of(30);
+    log.close().unwrap();
+    disk.restart();
+    let name = &support::history::segments(&disk)[2];
+    let id: u64 = name[name.len() - 20..].parse().unwrap();
+    // Before all segments, behind itself, and behind a segment that is not before it.
+    for (at, value) in [(FIRST_ID, 0), (FIRST_ID, id + 1), (PREVIOUS_ID, id)] {
+        let mut segment = Segment::parse(&disk.read(name).unwrap()).unwrap();
+        segment.header.lie(at, &value.to_le_bytes());
+        let copy = disk.fork(1);
+        copy.put(name, segment.encode());
+        let inspector = support::life::inspector(&copy);
+        let mut found = inspector.segments().unwrap().map(|content| content.unwrap().summary);
+        let found = found.find(|summary| summary.name == *name).unwrap();
+        assert_eq!((found.header_copies, found.damage.is_some()), (0, true), "{at}: {value}");
+    }
+}
