@@ -277,33 +277,36 @@ impl<W: Workload> Simulation<W> {
         Some(good)
     }
 
-    /// Is there one of these for whom a majority of the members that it knows of can vote? There may be none,
-    /// though a majority of every configuration is well: a new voter that does not know that it is one, and as
-    /// a learner was sent more than the voters have who count on it, votes for none of them and does not
-    /// campaign itself.
+    /// Is there one of these who may campaign, and for whom a majority of the members that it knows of can
+    /// vote? There may be none, though a majority of every configuration is well: a new voter that does not
+    /// know that it is one, and as a learner was sent more than the voters have who count on it, votes for
+    /// none of them and does not campaign itself.
     fn somebody_can_win(&self, good: &BTreeSet<NodeId>) -> bool {
         let status = |id: NodeId| self.cluster.node(id).status();
+        // Who has lost something votes only for who may have it.
+        let lost = |id: NodeId| self.cluster.members[&id].disk.durable().lost;
         good.iter().map(|&id| status(id)).any(|candidate| {
-            // Who has lost something votes only for who may have it.
-            let lost = |id: NodeId| self.cluster.members[&id].disk.durable().lost;
             let needs = |id: NodeId| status(id).last.max(lost(id));
             let votes = |id| good.contains(&id) && needs(id) <= candidate.last;
-            self.ever_a_voter(&candidate) && candidate.membership.is_quorum(votes)
+            lost(candidate.id) <= candidate.last
+                && self.may_be_a_voter(&candidate)
+                && candidate.membership.is_quorum(votes)
         })
     }
 
-    /// Does any configuration in its log have this node as a voter? Until one without it is committed, it may
-    /// campaign.
-    fn ever_a_voter(&self, status: &Status) -> bool {
-        let node = self.cluster.node(status.id);
-        let entries = (status.base.index.0 + 1..=status.last.index.0).map(LogIndex);
-        let in_log = entries.filter_map(|index| match &node.entry(index)?.payload {
-            Payload::Membership(membership) => Some(membership.clone()),
+    /// Does the newest configuration that this node knows to be committed, or one behind it in its log, have
+    /// it as a voter? If not, it does not campaign.
+    fn may_be_a_voter(&self, status: &Status) -> bool {
+        let disk = self.cluster.members[&status.id].disk.durable();
+        let in_log = disk.entries.iter().filter_map(|entry| match &entry.payload {
+            Payload::Membership(membership) => Some((entry.index, membership)),
             Payload::Noop | Payload::Command(_) => None,
         });
-        let first = (status.base.index == LogIndex(0)).then(|| self.cluster.membership.clone());
-        let mut all = in_log.chain(first).chain([status.membership.clone()]);
-        all.any(|membership| membership.is_voter(status.id))
+        let mut all: Vec<_> =
+            [(disk.base.position.index, &disk.base.membership)].into_iter().chain(in_log).collect();
+        let committed = all.partition_point(|(index, _)| *index <= status.commit).max(1) - 1;
+        all.drain(..committed);
+        all.iter().any(|(_, membership)| membership.is_voter(status.id))
     }
 
     /// Has a disk lost entries that no other voter's disk has? Its node cannot tell that nobody relied on
