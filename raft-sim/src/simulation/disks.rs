@@ -346,12 +346,13 @@ impl<W: Workload> Simulation<W> {
             disk.sim.clear_faults();
             disk.sim.set_capacity(None);
             let _done_at_once = disk.sim.take_cost();
-            let suspect = disk.is_suspect();
+            // Whose power failed while it did nothing that matters has not noticed it yet.
+            let starts_again = disk.is_suspect() || disk.is_cut_off();
             if let Some((life, _)) = self.busy.remove(&id) {
                 // It is as fast as it should be from here on, also with what it was busy with.
                 self.later(Duration::ZERO, Happening::Sync(id, life));
             }
-            if !suspect {
+            if !starts_again {
                 continue;
             }
             if self.cluster.is_up(id) {

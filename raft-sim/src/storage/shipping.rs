@@ -35,8 +35,10 @@ pub struct Store {
     receipts: VecDeque<Receipt>,
     /// What was under way when the last life ended: it is on the disk, or it is not.
     unsure: Option<Unsure>,
-    /// All snapshots that were ever complete here.
+    /// All snapshots that were ever complete here, or were about to be: an older copy of the file may come back.
     made: Vec<Snapshot>,
+    /// Base and length of those whose cut failed: their files may have been complete.
+    half_made: Vec<(LogBase, u64)>,
     /// Something was damaged, and no start has looked at all of it since.
     suspect: bool,
     /// A start has failed that may have put a damaged snapshot aside: until that is durable, which it may
@@ -99,8 +101,6 @@ enum Unsure {
     /// this index.
     BeforeSnapshot(Option<HardState>, LogIndex),
     Compaction(LogBase),
-    /// A snapshot with this base and length.
-    Cut(LogBase, u64),
 }
 
 /// How far the log got with what it was given.
@@ -128,6 +128,7 @@ impl Store {
             receipts: VecDeque::new(),
             unsure: None,
             made: Vec::new(),
+            half_made: Vec::new(),
             suspect: false,
             may_resurface: false,
             unreadable: false,
@@ -254,6 +255,7 @@ impl Store {
                 Ok(Some(batch))
             }
             Err(error) => {
+                self.made.extend(batch[0].snapshot().cloned());
                 self.unsure = Some(Unsure::Writes(batch));
                 Err(error)
             }
@@ -322,7 +324,8 @@ impl Store {
         if self.is_cut_off() { outcome.and(Err(WalError::Poisoned)) } else { outcome }
     }
 
-    fn is_cut_off(&self) -> bool {
+    /// Has its power failed in this life?
+    pub fn is_cut_off(&self) -> bool {
         self.sim.stats().operations_cut > self.cuts_seen
     }
 

@@ -89,14 +89,16 @@ impl Storage for Store {
                 self.durable.keep(snapshot.clone());
                 self.made.push(snapshot.clone());
             }
+            // Its file never had the name of a snapshot.
             Err(error) if error.is_no_space() => {}
-            Err(_) => self.unsure = Some(Unsure::Cut(base, bytes.len() as u64)),
+            Err(_) => self.half_made.push((base, bytes.len() as u64)),
         }
         self.unless_cut_off(kept)
     }
 
     fn read_chunk(&mut self, order: &ChunkOrder) -> Result<Option<Bytes>, WalError> {
-        self.log().snapshots().read_chunk(order)
+        let read = self.log().snapshots().read_chunk(order);
+        self.unless_cut_off(read)
     }
 
     fn store(&mut self, incoming: Incoming) -> Result<Option<(SnapshotId, u64)>, WalError> {

@@ -1,6 +1,6 @@
 //! What a start found, against what it had to find.
 
-use raft_core::{LogIndex, LogPosition, Restored, Snapshot};
+use raft_core::{LogBase, LogIndex, LogPosition, Restored, Snapshot};
 use raft_wal::{OpenError, RecoveryReport};
 
 use super::{Store, Unsure};
@@ -58,7 +58,7 @@ impl Store {
             states.push(state);
         };
         match &self.unsure {
-            None | Some(Unsure::Cut(..)) => {}
+            None => {}
             Some(Unsure::BeforeSnapshot(vote, index)) => {
                 and(&|state| state.make_way(*vote, *index));
             }
@@ -86,12 +86,9 @@ impl Store {
         let found = restored.snapshot.as_ref().map_or(LogIndex(0), Snapshot::index);
         assert!(self.suspect || found >= newest, "snapshot {newest} is lost, {found} is there");
         let Some(snapshot) = &restored.snapshot else { return };
-        let cut = match &self.unsure {
-            Some(Unsure::Cut(base, length)) => snapshot.base == *base && snapshot.length == *length,
-            Some(Unsure::Writes(batch)) => batch[0].snapshot() == Some(snapshot),
-            _ => false,
-        };
-        let known = cut || self.made.contains(snapshot);
+        let is_it =
+            |(base, length): &(LogBase, u64)| snapshot.base == *base && snapshot.length == *length;
+        let known = self.made.contains(snapshot) || self.half_made.iter().any(is_it);
         assert!(known, "nobody made this snapshot: {snapshot:?}");
     }
 }
