@@ -35,6 +35,7 @@
 mod nodes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use raft_core::{
     AppendOutcome, Consistency, Entry, Envelope, Fate, LogIndex, LogPosition, Message, NodeId,
@@ -163,6 +164,19 @@ impl Checker {
         self.graves.insert(id, disk);
     }
 
+    /// A node took commands, or a change of the members, at these indexes of a term: it owes their fate.
+    pub fn on_taken(&mut self, id: NodeId, term: Term, indexes: RangeInclusive<LogIndex>) {
+        let seen = self.last_seen.get_mut(&id).expect("a node that takes something runs");
+        let indexes = (indexes.start().0..=indexes.end().0).map(LogIndex);
+        seen.open.extend(indexes.map(|index| LogPosition::new(term, index)));
+    }
+
+    /// The first thing of which a running node owes the fate.
+    #[must_use]
+    pub fn open_fate(&self, id: NodeId) -> Option<LogPosition> {
+        self.last_seen.get(&id)?.open.first().copied()
+    }
+
     /// A read was asked for: what it must at least reflect is known now.
     pub fn on_read_started(&mut self, id: NodeId, life: u64, read: ReadId, how: Consistency) {
         let index = match how {
@@ -213,16 +227,25 @@ impl Checker {
         fates.extend(effects.proposals.iter().map(|it| (it.first, it.last, it.fate)));
         fates.extend(effects.changes.iter().map(|it| (it.change, it.change, it.fate)));
         for (first, last, fate) in fates {
-            let chosen = |position: LogPosition| self.position_committed(position.index);
+            let open = &mut self.last_seen.get_mut(&id).expect("checked just before").open;
+            for index in (first.index.0..=last.index.0).map(LogIndex) {
+                let position = LogPosition::new(first.term, index);
+                assert!(open.remove(&position), "{id}: nobody waits for the fate of {position}");
+            }
             match fate {
                 Fate::Committed => {
-                    assert_eq!(chosen(first), Some(first), "fate: committed");
-                    assert_eq!(chosen(last), Some(last), "fate: committed");
+                    for end in [first, last] {
+                        let chosen = self.position_committed(end.index);
+                        assert_eq!(chosen, Some(end), "fate: committed");
+                    }
                 }
                 Fate::Superseded => {
-                    assert_ne!(chosen(first), Some(first), "fate: superseded");
                     let dead = (first.index.0..=last.index.0).map(LogIndex);
-                    self.dead.extend(dead.map(|index| LogPosition::new(first.term, index)));
+                    for dead in dead.map(|index| LogPosition::new(first.term, index)) {
+                        let chosen = self.position_committed(dead.index);
+                        assert_ne!(chosen, Some(dead), "fate: superseded");
+                        self.dead.insert(dead);
+                    }
                 }
                 Fate::Unknown => {
                     let hides = self.last_seen[&id].hides(first.index..=last.index);

@@ -53,9 +53,9 @@ struct Server {
     voted_for: Option<NodeId>,
     log: Log,
     commit_index: LogIndex,
-    /// Who has voted for it in its current term, and who would in the next.
+    /// Who has voted for it in its current term, and who would in the next: who said so to which question.
     votes_granted: BTreeSet<NodeId>,
-    pre_votes_granted: BTreeSet<NodeId>,
+    pre_votes_granted: BTreeMap<(u64, u64), BTreeSet<NodeId>>,
     /// As a leader: how far each of the others has acknowledged its log, and on which of its disks.
     match_index: BTreeMap<NodeId, (Incarnation, LogIndex)>,
     /// It campaigns because the leader wanted it to.
@@ -207,7 +207,7 @@ impl Spec {
             log,
             commit_index: base.index.max(held.index),
             votes_granted: BTreeSet::new(),
-            pre_votes_granted: BTreeSet::new(),
+            pre_votes_granted: BTreeMap::new(),
             match_index: BTreeMap::new(),
             consent: false,
             configurations,
@@ -235,8 +235,9 @@ impl Spec {
         refuse(server.role != RoleKind::Leader, "a leader does not campaign")?;
         refuse(server.log.last() >= server.lost, "its log lacks what it had acknowledged")?;
         refuse(server.may_have_a_vote(id), "it is no voter")?;
-        server.pre_votes_granted.insert(id);
-        let asked = is_quorum(&server.configuration().1, &server.pre_votes_granted);
+        let (own, members) = (BTreeSet::from([id]), &server.configuration().1);
+        let grants = server.pre_votes_granted.values().chain([&own]);
+        let asked = grants.into_iter().any(|grants| is_quorum(members, &(grants | &own)));
         refuse(consent || asked, "nobody would vote for it")?;
         server.enter(server.current_term.next(), Some(id));
         server.announced.insert(server.log.last());

@@ -1,7 +1,7 @@
 //! The invariants of a node's state: what a step has changed, against what the node was before, what all
 //! disks hold and what everyone knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use raft_core::{
@@ -12,6 +12,7 @@ use super::Checker;
 use crate::cluster::Member;
 use crate::spec::is_quorum;
 use crate::storage::Storage;
+use crate::storage::durable::Durable;
 
 /// Every so many steps of a node its whole log is looked at, not only what has changed.
 const STEPS_BETWEEN_AUDITS: u64 = 64;
@@ -38,6 +39,8 @@ pub(super) struct Seen {
     /// What a snapshot took the place of before it was handed out, from and to: what became of it there is
     /// not to be seen.
     pub(super) hidden: Vec<(LogIndex, LogIndex)>,
+    /// What it took in this life, proposals and changes, and has not told the fate of.
+    pub(super) open: BTreeSet<LogPosition>,
 }
 
 impl Seen {
@@ -59,6 +62,7 @@ impl Seen {
             steps: 0,
             handed_out: status.applied,
             hidden: Vec::new(),
+            open: BTreeSet::new(),
         }
     }
 
@@ -70,6 +74,12 @@ impl Seen {
 
 fn slot(index: LogIndex) -> usize {
     usize::try_from(index.0).expect("a small log")
+}
+
+/// Does the disk hold this entry, or may it be among what it has lost?
+fn has_or_had(disk: &Durable, position: LogPosition) -> bool {
+    let lost = disk.lost >= position && disk.lost.index >= position.index;
+    disk.holds(position) || lost
 }
 
 /// The position at `index` of a whole log; before its first entry it is `0@0`.
@@ -200,7 +210,7 @@ impl Checker {
             let on_disk = |id: &NodeId| {
                 let disk =
                     members.get(id).map(|it| it.disk.durable()).or_else(|| self.graves.get(id));
-                disk.is_some_and(|it| it.holds(entry.position()) || it.lost >= entry.position())
+                disk.is_some_and(|it| has_or_had(it, entry.position()))
             };
             let have = seen.membership.nodes().filter(on_disk).collect();
             assert!(
@@ -260,12 +270,13 @@ impl Checker {
                     }
                     known.1 = peer.match_index;
                 }
+                // What it acknowledged on an earlier disk may still be on its way.
                 None => matches.push((peer.id, peer.match_index, Incarnation(0))),
             }
             let matching = position(log, peer.match_index).expect("it matches within the log");
             // Once the peer knows of a newer term its log may change under a deposed leader.
             if let Some(disk) = disk.filter(|disk| disk.hard_state.term == status.term) {
-                let had = disk.holds(matching) || disk.lost >= matching;
+                let had = has_or_had(disk, matching);
                 assert!(had, "match beyond the disk: {id} of {}", peer.id);
             }
         }

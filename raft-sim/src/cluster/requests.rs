@@ -27,6 +27,9 @@ impl<D: Storage, M: StateMachine> Cluster<D, M> {
     ) -> Result<Proposed, ProposeRefused> {
         let (now, timestamp) = self.clocks(id);
         let taken = self.node_mut(id).propose(now, timestamp, commands);
+        if let Ok(Proposed { first, last }) = taken {
+            self.checker.on_taken(id, first.term, first.index..=last.index);
+        }
         self.checker.on_step(&self.members, id, &Cause::Propose);
         taken
     }
@@ -40,7 +43,11 @@ impl<D: Storage, M: StateMachine> Cluster<D, M> {
     ) -> Result<LogPosition, ChangeRefusal> {
         let (now, timestamp) = self.clocks(id);
         let taken = self.node_mut(id).change_membership(now, timestamp, target, expected);
-        self.checker.on_step(&self.members, id, &Cause::Operator);
+        let asked = taken.is_ok().then(|| target.clone());
+        if let Ok(change) = taken {
+            self.checker.on_taken(id, change.term, change.index..=change.index);
+        }
+        self.checker.on_step(&self.members, id, &Cause::Operator(asked));
         taken
     }
 
@@ -48,7 +55,7 @@ impl<D: Storage, M: StateMachine> Cluster<D, M> {
     pub fn transfer(&mut self, id: NodeId, to: Option<NodeId>) -> Result<NodeId, TransferRefusal> {
         let now = self.clock(id);
         let taken = self.node_mut(id).transfer_leadership(now, to);
-        self.checker.on_step(&self.members, id, &Cause::Operator);
+        self.checker.on_step(&self.members, id, &Cause::Operator(None));
         taken
     }
 

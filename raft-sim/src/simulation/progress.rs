@@ -21,6 +21,22 @@ use raft_wal::sim::{Fault, FaultRule, Operation};
 /// Who catches up and gets on with it has so long, and a hundred election timeouts.
 const CATCHING_UP_MAX: Duration = Duration::from_secs(60);
 
+/// So many leaders may be given up before one has made everyone as good as itself.
+const LEADERS_MAX: u32 = 4;
+
+/// What is known of how those catch up who must.
+#[derive(Default)]
+struct CatchingUp {
+    /// Of the newest leader.
+    term: Term,
+    /// The last index that it had when it was first seen.
+    end: LogIndex,
+    /// How many there were.
+    leaders: u32,
+    /// The most that its peers ever had of that.
+    most: u64,
+}
+
 /// How a node may be broken for ever.
 const FOR_EVER: &[Kind] = &[
     Kind::DownForEver,
@@ -80,7 +96,7 @@ impl<W: Workload> Simulation<W> {
         }
         let Some(goal) = self.run_until_progress(&good, timeout) else {
             assert!(!self.somebody_can_win(&good), "no progress: {}", self.describe(&good));
-            self.report.hopeless += 1;
+            self.report.unwinnable += 1;
             return;
         };
         // Nobody begins anything new. Where pieces are small and snapshots frequent, a node that is behind
@@ -100,8 +116,9 @@ impl<W: Workload> Simulation<W> {
     }
 
     /// Runs until a command is acknowledged that was begun in this phase: for ten election timeouts, and from
-    /// whenever some node has caught up a little, for another ten. A vote may be needed of one who lacks a lot,
-    /// and some seeds send one entry at a time, and snapshots in pieces of forty bytes.
+    /// whenever some node has caught up a little with what its leader had when it was first seen, for another
+    /// ten. A vote may be needed of one who lacks a lot, and some seeds send one entry at a time, and snapshots
+    /// in pieces of forty bytes.
     fn run_until_progress(
         &mut self,
         good: &BTreeSet<NodeId>,
@@ -109,16 +126,14 @@ impl<W: Workload> Simulation<W> {
     ) -> Option<LogIndex> {
         let patience = self.cluster.now.after(timeout * 100 + CATCHING_UP_MAX);
         let mut deadline = self.cluster.now.after(timeout * 10);
-        let (mut known, mut looked) = ((Term(0), 0), self.next_probe);
+        let (mut known, mut looked) = (CatchingUp::default(), self.next_probe);
         while self.cluster.now < deadline.min(patience) {
             if let Some(goal) = self.progress() {
                 return Some(goal);
             }
             if self.next_probe != looked {
                 looked = self.next_probe;
-                let now_known = self.caught_up(good);
-                if now_known != known {
-                    known = now_known;
+                if self.catches_up(good, &mut known) {
                     deadline = self.cluster.now.after(timeout * 10);
                 }
             }
@@ -127,20 +142,29 @@ impl<W: Workload> Simulation<W> {
         None
     }
 
-    /// The newest leader's term, and how much these have of what it has, as far as it knows.
-    fn caught_up(&self, good: &BTreeSet<NodeId>) -> (Term, u64) {
+    /// Has any of these more of what the newest leader had at first than ever before? Or does another one lead,
+    /// which may happen a few times?
+    fn catches_up(&self, good: &BTreeSet<NodeId>, known: &mut CatchingUp) -> bool {
         let running = self.cluster.ids().into_iter().filter(|&id| self.runs(id));
         let leaders = running.filter(|&id| self.cluster.node(id).role().0 == RoleKind::Leader);
         let leader = leaders.max_by_key(|&id| self.cluster.node(id).role().1);
-        let Some(Status { term, peers, .. }) = leader.map(|id| self.cluster.node(id).status())
-        else {
-            return (Term(0), 0);
+        let Some(status) = leader.map(|id| self.cluster.node(id).status()) else {
+            return false;
         };
+        let snapshot = status.snapshot.map_or(LogIndex(0), |held| held.position.index);
+        if status.term > known.term {
+            let leaders = known.leaders + 1;
+            *known = CatchingUp { term: status.term, end: status.last.index, leaders, most: 0 };
+        }
         let has = |peer: &PeerStatus| match peer.pace {
-            PeerPace::Snapshot { held } => peer.match_index.0 + held,
-            _ => peer.match_index.0,
+            // Another snapshot begins at its beginning, and goes further.
+            PeerPace::Snapshot { held } => peer.match_index.0 + snapshot.min(known.end).0 + held,
+            _ => peer.match_index.min(known.end).0,
         };
-        (term, peers.iter().filter(|peer| good.contains(&peer.id)).map(has).sum())
+        let all = status.peers.iter().filter(|peer| good.contains(&peer.id)).map(has).sum();
+        let grows = all > known.most || known.most == 0;
+        known.most = known.most.max(all).max(1);
+        grows && known.leaders <= LEADERS_MAX
     }
 
     /// A command of a client that only this phase has, as soon as it is acknowledged.
@@ -167,12 +191,19 @@ impl<W: Workload> Simulation<W> {
             let good: Vec<NodeId> =
                 good.iter().copied().filter(|&id| members.contains(id)).collect();
             let idle = simulation.clients.iter().all(Client::is_idle);
-            (idle && simulation.somebody_waits(&good).is_none()).then_some(())
+            let told = good.iter().all(|&id| simulation.cluster.checker.open_fate(id).is_none());
+            (idle && told && simulation.somebody_waits(&good).is_none()).then_some(())
         });
         if answered.is_none() {
             let ids: Vec<NodeId> = good.iter().copied().collect();
             let who = self.somebody_waits(&ids);
-            panic!("somebody waits for ever: {who:?}: {}", self.describe(good));
+            let fates =
+                ids.iter().filter_map(|&id| Some((id, self.cluster.checker.open_fate(id)?)));
+            let fates: Vec<_> = fates.collect();
+            panic!(
+                "somebody waits for ever: {who:?}, for fates: {fates:?}: {}",
+                self.describe(good)
+            );
         }
     }
 

@@ -97,6 +97,9 @@ Report {
     reborn,
     /// Runs at whose end too much was lost for ever to demand anything.
     hopeless,
+    /// Runs at whose end nobody could win an election, because a node that counts on another's vote did not
+    /// lack what that one has.
+    unwinnable,
     /// Reads by lease at a node that takes itself to lead, just after another node committed something.
     asked_old_leaders,
     /// Commands and questions that clients began.

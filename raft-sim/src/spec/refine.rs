@@ -6,8 +6,8 @@
 //! begins with. An action that a node does not take, because it ignores a message, needs no explanation.
 
 use raft_core::{
-    AppendOutcome, Envelope, Input, LogIndex, LogPosition, Message, Node, NodeId, RoleKind, Status,
-    Term,
+    AppendOutcome, Envelope, Input, LogIndex, LogPosition, Membership, Message, Node, NodeId,
+    Payload, RoleKind, SnapshotId, Status, Term,
 };
 
 use super::{Explained, Spec, Unexplained, require};
@@ -34,14 +34,14 @@ pub enum Cause {
     Receive(Envelope),
     /// Its timer ran out.
     Timer,
-    /// A snapshot has arrived, or some of it.
-    SnapshotHeld,
+    /// So much of a snapshot has arrived.
+    SnapshotHeld(SnapshotId, u64),
     /// Its disk, or its state machine, has got on.
     Progress,
     /// A client proposed commands.
     Propose,
-    /// An operator asked for something.
-    Operator,
+    /// An operator asked for something; and for these members, which the node took on.
+    Operator(Option<Membership>),
     /// It was polled.
     Poll,
 }
@@ -53,7 +53,7 @@ impl Cause {
         match input {
             Input::Message(envelope) => Self::Receive(envelope.clone()),
             Input::Timer => Self::Timer,
-            Input::SnapshotHeld { .. } => Self::SnapshotHeld,
+            Input::SnapshotHeld { snapshot, bytes } => Self::SnapshotHeld(*snapshot, *bytes),
             Input::Written(_)
             | Input::Applied(_)
             | Input::SnapshotCut(_)
@@ -139,7 +139,9 @@ impl Spec {
                 if ballot.kind.binds() {
                     server.votes_granted.insert(envelope.from);
                 } else {
-                    server.pre_votes_granted.insert(envelope.from);
+                    let question = (ballot.campaign.life, ballot.campaign.number);
+                    let granted = server.pre_votes_granted.entry(question).or_default();
+                    granted.insert(envelope.from);
                 }
             }
             Message::AppendEntriesReply {
@@ -203,10 +205,12 @@ impl Spec {
             return Ok(());
         }
         require(to > from, "AdvanceCommitIndex", "it fell")?;
-        if matches!(cause, Cause::SnapshotHeld) {
+        if let Cause::SnapshotHeld(snapshot, bytes) = cause {
             let end = self.server(id).log.at(to);
             let end =
                 end.ok_or(Unexplained { action: "InstallSnapshot", broken: "beyond the log" })?;
+            let whole = *bytes == snapshot.length && end == snapshot.position;
+            require(whole, "InstallSnapshot", "not what has arrived")?;
             return self.install_snapshot(id, end, false);
         }
         if view.status.role == RoleKind::Leader {
@@ -228,9 +232,26 @@ impl Spec {
         for index in (last.index.0 + 1..=view.status.last.index.0).map(LogIndex) {
             let entry = view.node.entry(index);
             let gap = Unexplained { action: "ClientRequest", broken: "a gap in the log" };
-            self.client_request(id, entry.ok_or(gap)?, false, asked)?;
+            let entry = entry.ok_or(gap)?;
+            if let Payload::Membership(next) = &entry.payload {
+                self.explain_members(id, cause, next)?;
+            }
+            self.client_request(id, entry, false, asked)?;
         }
         Ok(())
+    }
+
+    /// Members change because somebody asked for those; or a joint phase ends; or a learner has caught up.
+    fn explain_members(&mut self, id: NodeId, cause: &Cause, next: &Membership) -> Explained {
+        let now = self.server(id).configuration().1.clone();
+        if now.is_joint() {
+            return Ok(()); // To be left, as `ChangeMembership` sees to.
+        }
+        let as_asked = match cause {
+            Cause::Operator(asked) => asked.as_ref() == Some(&next.target()),
+            _ => now.learners().iter().any(|&learner| now.with_voter(learner) == next.target()),
+        };
+        require(as_asked, "ChangeMembership", "not the members that somebody asked for")
     }
 
     /// What has become of the log of one who does not lead.
@@ -254,8 +275,10 @@ impl Spec {
                 let same = same && server.log.last() == after.last;
                 require(same, "AppendEntries", "the log is not what the message makes of it")
             }
-            Cause::SnapshotHeld => {
+            Cause::SnapshotHeld(snapshot, bytes) => {
                 require(after.base == after.last, "InstallSnapshot", "something is behind it")?;
+                let whole = *bytes == snapshot.length && after.last == snapshot.position;
+                require(whole, "InstallSnapshot", "not what has arrived")?;
                 self.install_snapshot(id, after.last, true)
             }
             _ => require(false, "AppendEntries", "the log changes, and nobody sent anything"),
