@@ -159,8 +159,7 @@ impl Inspector {
 
     /// Which directory the files should belong to: as the identity says, else as a segment does.
     fn directory(&self, names: &[String]) -> u128 {
-        let stored = names.iter().find(|name| *name == IDENTITY_FILE);
-        let stored = stored.and_then(|_| Stored::load(&self.disk).ok());
+        let stored = Stored::load(&self.disk).ok();
         let told = stored.map(|(stored, _)| stored.identity.incarnation).or_else(|| {
             let files = names.iter().filter_map(segment_file);
             files.map(|file| file.name).find_map(|name| directory_of(&self.disk, &name))

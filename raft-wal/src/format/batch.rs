@@ -208,9 +208,12 @@ fn trailer_crc(trailer: &[u8], salt: u64, offset: u64) -> u32 {
 
 /// The number and the outcome of the batch whose trailer these bytes, which lie at `offset` of the
 /// segment, are, if they are one.
-pub(crate) fn read_trailer(trailer: &[u8], salt: u64, offset: u64) -> Option<(u64, Outcome)> {
-    let is_trailer = trailer.len() == TRAILER_BYTES
-        && u32_at(trailer, AT_MAGIC) == TRAILER_MAGIC
+pub(crate) fn read_trailer(
+    trailer: &[u8; TRAILER_BYTES],
+    salt: u64,
+    offset: u64,
+) -> Option<(u64, Outcome)> {
+    let is_trailer = u32_at(trailer, AT_MAGIC) == TRAILER_MAGIC
         && u32_at(trailer, AT_CRC) == trailer_crc(trailer, salt, offset);
     is_trailer
         .then(|| (u64_at(trailer, AT_TRAILER_SEQUENCE), Outcome::read(trailer, AT_TRAILER_OUTCOME)))

@@ -335,14 +335,12 @@ pub(crate) fn encode_membership(membership: &Membership) -> Vec<u8> {
 
 /// The membership that these bytes, all of them, are the encoding of.
 pub(crate) fn decode_membership(bytes: &[u8]) -> Option<Membership> {
-    if bytes.len() < 16 {
+    let (head, ids) = bytes.split_at_checked(16)?;
+    let counts = [0, 4, 8].map(|at| u64::from(u32_at(head, at)));
+    if 8 * counts.iter().sum::<u64>() != ids.len() as u64 {
         return None;
     }
-    let counts = [0, 4, 8].map(|at| u64::from(u32_at(bytes, at)));
-    if 16 + 8 * counts.iter().sum::<u64>() != bytes.len() as u64 {
-        return None;
-    }
-    let mut ids = bytes[16..].chunks_exact(8).map(|id| NodeId::new(u64_at(id, 0)));
+    let mut ids = ids.chunks_exact(8).map(|id| NodeId::new(u64_at(id, 0)));
     let mut list = |count: u64| {
         let count = usize::try_from(count).ok()?;
         ids.by_ref().take(count).collect::<Option<Vec<NodeId>>>()

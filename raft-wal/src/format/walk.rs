@@ -149,9 +149,11 @@ impl<'a> Walker<'a> {
                 fits.then_some((header.frame.sequence, header.outcome, end))
             });
             let end = at + SECTOR_BYTES;
-            let start = end - TRAILER_BYTES;
-            let trailer = read_trailer(&self.bytes[start..end], self.salt, start as u64);
-            let trailer = trailer.map(|(sequence, outcome)| (sequence, outcome, end));
+            let trailer = sector.last_chunk().and_then(|trailer| {
+                let start = end - TRAILER_BYTES;
+                let (sequence, outcome) = read_trailer(trailer, self.salt, start as u64)?;
+                Some((sequence, outcome, end))
+            });
             for (sequence, outcome, end) in header.into_iter().chain(trailer) {
                 told = told.max(end);
                 if last.is_none_or(|(known, _)| known <= sequence) {

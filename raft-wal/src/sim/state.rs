@@ -67,7 +67,6 @@ impl State {
     pub(super) fn fork(&self, seed: u64) -> Self {
         Self {
             random: mix(seed ^ 0xF02C),
-            life: self.life,
             capacity: self.capacity,
             latency: self.latency,
             files: self.files.clone(),
@@ -262,7 +261,7 @@ impl State {
 
     pub(super) fn read(&mut self, file: u64, into: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut into = into;
-        if self.short_reads && into.len() > 1 {
+        if self.short_reads && !into.is_empty() {
             let count = 1 + self.below(into.len());
             self.stats.short_reads += u64::from(count < into.len());
             into = &mut into[..count];
