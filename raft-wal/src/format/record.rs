@@ -391,6 +391,28 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_is_cut_off_says_where() {
+        let (place, index, term) = (Place { salt: 1, chain: 2 }, LogIndex(7), Term(3));
+        let payload = Payload::Command(vec![1; 100].into());
+        let entry = Entry { index, term, timestamp: Timestamp(0), payload };
+        let mut out = Vec::new();
+        put_entry(&mut out, place, 64, GroupId(3), &entry);
+        let whole = Bytes::from(out);
+        for bytes in 0..RECORD_HEADER_BYTES + 100 {
+            let error = read_record(&whole.slice(..bytes), 0, place, 64).unwrap_err();
+            let expected = match bytes {
+                ..RECORD_HEADER_BYTES => "a record's header is cut off",
+                _ => "the payload of the record of 7@3 is cut off",
+            };
+            assert_eq!(error, expected, "{bytes}");
+        }
+        // Not so the zeros that fill the last word.
+        let (_, record, next) =
+            read_record(&whole.slice(..RECORD_HEADER_BYTES + 100), 0, place, 64).unwrap();
+        assert_eq!((record, next), (Record::Entry(entry), RECORD_HEADER_BYTES + 100));
+    }
+
+    #[test]
     fn a_record_says_no_more_than_its_kind_can() {
         let says = |kind: u8, payload: &'static [u8]| {
             let mut header = [0; RECORD_HEADER_BYTES];

@@ -332,6 +332,21 @@ mod tests {
         assert_eq!(survivor(&bytes), Some(outcome(1)), "the last batch never arrived");
     }
 
+    /// To the last byte of the file, and not behind it.
+    #[test]
+    fn an_outcome_survives_at_the_very_end_and_not_if_its_batch_is_cut_off() {
+        let survivor = |bytes: &[u8]| Walker::new(bytes, SALT, 1, START, 9).surviving_outcome();
+        let mut full = segment(|own| own);
+        full.truncate(START + 6 * SECTOR_BYTES);
+        full[START + 5 * SECTOR_BYTES + 10] ^= 1;
+        assert_eq!(survivor(&full), Some(outcome(2)), "the trailer tells");
+        for sectors in 2..5 {
+            let mut cut_off = segment(|own| own);
+            cut_off.truncate(START + sectors * SECTOR_BYTES);
+            assert_eq!(survivor(&cut_off), None, "something follows that is not all there");
+        }
+    }
+
     #[test]
     fn a_recycled_block_does_not_validate() {
         let bytes = segment(|own| own);
