@@ -347,5 +347,10 @@ mod tests {
     fn files_are_told_by_their_names() {
         assert!(matches!(kind_by_name(LOCK_FILE), FileKind::Lock));
         assert!(matches!(kind_by_name("notes.txt"), FileKind::Foreign));
+        assert!(matches!(kind_by_name("spare-3.tmp"), FileKind::Temporary));
+        let segment = format!("segment-{:020}-{:020}", 1, 2);
+        assert!(matches!(kind_by_name(&format!("{segment}.broken")), FileKind::PutAside));
+        assert!(matches!(kind_by_name("segment-of-nothing"), FileKind::Unreadable(_)));
+        assert!(matches!(kind_by_name("notes.broken"), FileKind::Foreign));
     }
 }
