@@ -130,7 +130,7 @@ fn an_identity_is_damaged_if_both_of_its_copies_are() {
         let inspection = inspector(&disk).inspect().unwrap();
         let file = inspection.files.iter().find(|file| file.name == "IDENTITY").unwrap();
         let FileKind::Identity(Err(what)) = &file.kind else { panic!("{file:?}") };
-        let expected = Vec::from_iter((!whole).then(|| ("IDENTITY", 0, what.as_str())));
+        let expected = Vec::from_iter((!whole).then_some(("IDENTITY", 0, what.as_str())));
         let damages = inspection.damages.iter();
         let damages: Vec<_> =
             damages.map(|it| (it.file.as_str(), it.offset, it.what.as_str())).collect();
