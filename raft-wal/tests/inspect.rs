@@ -315,17 +315,19 @@ fn a_real_directory_in_use_is_refused_and_one_that_is_looked_at_does_not_start()
     assert!(error.is_disk_failure(), "{error}");
 }
 
-/// Whose directory it is can be read from the segments as well.
+/// Whose directory it is can be read from the segments as well, from either copy of a header.
 #[test]
 fn segments_are_told_without_the_identity() {
     let disk = Life { seed: 3, acts: 30, closed: true, alone: false }.disk();
     assert!(disk.take("IDENTITY"));
-    let inspector = inspector(&disk);
-    let segments: Vec<_> =
-        inspector.segments().unwrap().map(|content| content.unwrap().summary).collect();
-    assert!(segments.len() >= 2, "{segments:#?}");
-    assert!(
-        segments.iter().all(|it| it.damage.is_none() && it.header_copies == 2),
-        "{segments:#?}"
-    );
+    for copies in [2, 1] {
+        let inspector = inspector(&disk);
+        let segments = inspector.segments().unwrap();
+        let segments: Vec<_> = segments.map(|content| content.unwrap().summary).collect();
+        assert!(segments.len() >= 2, "{segments:#?}");
+        for segment in &segments {
+            assert_eq!((segment.header_copies, &segment.damage), (copies, &None), "{segment:#?}");
+            assert!(disk.damage(&segment.name, &Damage::FlipBit { at: 100, bit: 0 }));
+        }
+    }
 }

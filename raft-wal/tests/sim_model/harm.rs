@@ -2,8 +2,8 @@
 
 use std::io::ErrorKind;
 
-use raft_wal::sim::{Damage, Fault, SimDisk, Unsynced};
 use raft_wal::Disk;
+use raft_wal::sim::{Damage, Fault, SimDisk, Unsynced};
 
 use super::pair::{Handle, Pair, said};
 use super::twin::{Change, File, SECTOR, sectors};
