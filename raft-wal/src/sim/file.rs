@@ -270,6 +270,7 @@ impl FileState {
             let sector = &mut self.sectors[number];
             patch(&mut sector.content, piece, range.start);
             patch(&mut sector.durable, &piece[..piece.len().min(room)], range.start);
+            // Behind the durable end only the cache has it.
             if !sector.dirty {
                 self.hide(number);
             }
