@@ -159,8 +159,7 @@ impl Inspector {
 
     /// Which directory the files should belong to: as the identity says, else as a segment does.
     fn directory(&self, names: &[String]) -> u128 {
-        let stored = names.iter().find(|name| *name == IDENTITY_FILE);
-        let stored = stored.and_then(|_| Stored::load(&self.disk).ok());
+        let stored = Stored::load(&self.disk).ok();
         let told = stored.map(|(stored, _)| stored.identity.incarnation).or_else(|| {
             let files = names.iter().filter_map(segment_file);
             files.map(|file| file.name).find_map(|name| directory_of(&self.disk, &name))
@@ -348,5 +347,10 @@ mod tests {
     fn files_are_told_by_their_names() {
         assert!(matches!(kind_by_name(LOCK_FILE), FileKind::Lock));
         assert!(matches!(kind_by_name("notes.txt"), FileKind::Foreign));
+        assert!(matches!(kind_by_name("spare-3.tmp"), FileKind::Temporary));
+        let segment = format!("segment-{:020}-{:020}", 1, 2);
+        assert!(matches!(kind_by_name(&format!("{segment}.broken")), FileKind::PutAside));
+        assert!(matches!(kind_by_name("segment-of-nothing"), FileKind::Unreadable(_)));
+        assert!(matches!(kind_by_name("notes.broken"), FileKind::Foreign));
     }
 }

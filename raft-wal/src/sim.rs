@@ -85,6 +85,8 @@ mod power;
 mod rest;
 mod state;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 pub use fault::{Fault, FaultRule, Operation};
 pub use latency::{Cost, Latency};

@@ -302,3 +302,29 @@ fn a_header_with_impossible_numbers_is_none() {
         assert_eq!((found.header_copies, found.damage.is_some()), (0, true), "{at}: {value}");
     }
 }
+
+/// A seal is written when all that stands before it is durable, so it is alone in its batch.
+#[test]
+fn a_seal_among_other_records_is_damage() {
+    let (disk, log) = support::history::log_of(30);
+    log.close().unwrap();
+    disk.restart();
+    let name = &support::history::segments(&disk)[0];
+    let content = disk.read(name).unwrap();
+    for alone in [true, false] {
+        let mut segment = Segment::parse(&content).unwrap();
+        let seal = segment.batches.pop().unwrap();
+        assert_eq!(seal.records.len(), 1);
+        match segment.batches.last_mut() {
+            Some(last) if !alone => last.records.extend(seal.records),
+            _ => segment.batches.push(seal),
+        }
+        disk.put(name, segment.encode());
+        let inspector = support::life::inspector(&disk);
+        let found = inspector.segments().unwrap().next().unwrap().unwrap().summary;
+        assert_eq!((&found.name, found.sealed_for.is_some()), (name, alone));
+        let damage = found.damage.map(|damage| damage.what);
+        let expected = (!alone).then(|| "a seal stands among other records".to_owned());
+        assert_eq!(damage, expected);
+    }
+}

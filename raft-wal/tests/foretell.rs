@@ -11,7 +11,9 @@ use raft_core::Entry;
 use raft_wal::inspect::{Fate, FileKind, Inspection, Opening, Start};
 use raft_wal::sim::{Damage, Fault, SimDisk};
 use raft_wal::{Log, OpenedLog, WalConfig};
+use support::history::{install, log_of, newest_snapshot, receive};
 use support::life::{Life, inspector};
+use support::snapshots::snapshot;
 use support::{Random, config, open};
 
 fn contents(disk: &SimDisk) -> Vec<(String, Option<Vec<u8>>)> {
@@ -128,7 +130,8 @@ fn compare_files(inspection: &Inspection, after: &[String], context: &str) {
     let Start::Open(opening) = &inspection.start else { panic!("{context}: opened") };
     let report = &opening.report;
     let anew = report.created || opening.begins_behind_snapshot;
-    assert!(again == 1 || again == 0 && (anew || report.damage.is_some()), "{context}: {again}");
+    let goes_on = again == 1 || again == 0 && report.damage.is_some();
+    assert!(if anew { again == 0 } else { goes_on }, "{context}: {again}");
     let news = |name: &&String| !inspection.files.iter().any(|file| file.name == **name);
     let news: Vec<_> = after.iter().filter(news).filter(|it| !it.ends_with(".broken")).collect();
     assert!(news.len() == 1 && news[0].starts_with("segment-"), "{context}: {news:?}");
@@ -245,6 +248,28 @@ fn empty_and_new_directories_are_foretold() {
     assert_eq!(compare(&disk, &config(), "a first start cut short"), Foretold::Clean);
     let Start::Open(opening) = inspector(&disk).inspect().unwrap().start else { panic!() };
     assert!(opening.report.created);
+}
+
+/// Once it has begun there, the log goes on in its own segment, although nothing stands in that yet.
+#[test]
+fn a_log_begins_behind_a_snapshot_once() {
+    let (disk, log) = log_of(9);
+    log.close().unwrap();
+    let future = disk.fork(1);
+    let mut log = open(&future).unwrap().log;
+    receive(log.snapshots(), &snapshot(50));
+    install(&mut log, &snapshot(50));
+    let newest = newest_snapshot(&future);
+    disk.put(&newest, future.read(&newest).unwrap());
+    disk.restart();
+    for expected in [Foretold::BehindSnapshot, Foretold::Clean, Foretold::Clean] {
+        assert_eq!(compare(&disk, &config(), "behind a snapshot"), expected);
+        let Start::Open(opening) = inspector(&disk).inspect().unwrap().start else { panic!() };
+        let at = snapshot(50).base.position;
+        assert_eq!((opening.base, opening.last), (at, at));
+        open(&disk).unwrap().log.close().unwrap();
+        disk.restart();
+    }
 }
 
 proptest! {

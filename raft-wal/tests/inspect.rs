@@ -7,7 +7,9 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use raft_core::{Entry, HardState, LogIndex, LogPosition, Membership, Payload, Term, Timestamp};
+use raft_core::{
+    Entry, HardState, LogIndex, LogPosition, Membership, Payload, Term, Timestamp, Write,
+};
 use raft_wal::inspect::{Fate, FileKind, Inspector, Record, Start};
 use raft_wal::sim::{Damage, SimDisk};
 use raft_wal::{FORMAT_VERSION, OpenError, WalConfig};
@@ -21,6 +23,7 @@ fn identity_segments_and_snapshots_are_told() {
     let inspection = inspector(&disk).inspect().unwrap();
     assert!(inspection.is_sound() && inspection.damages.is_empty(), "{inspection:#?}");
     let identity = inspection.identity.unwrap();
+    assert_eq!(inspector(&disk).identity().unwrap().as_ref(), Some(&identity));
     assert_eq!((identity.identity.cluster.as_str(), identity.identity.node), ("tests", node(1)));
     assert!(identity.established && identity.intact);
     assert_eq!(identity.format_version, FORMAT_VERSION);
@@ -84,6 +87,7 @@ fn damage_is_located_and_copies_are_counted() {
     let accepted = inspector(&disk).accepting_data_loss().inspect().unwrap();
     let Start::Open(opening) = accepted.start else { panic!() };
     assert_eq!(opening.last, LogPosition::ZERO);
+    assert_eq!(accepted.members, Some(members(&[1])), "as the segments say");
 
     disk.put(first, content);
     disk.put("segment-of-\u{1b}[31mnothing", vec![]);
@@ -115,6 +119,82 @@ fn a_file_that_cannot_be_read_does_not_hide_the_others() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// One copy of the identity stands for the other; without both nobody knows whose directory it is.
+#[test]
+fn an_identity_is_damaged_if_both_of_its_copies_are() {
+    let disk = Life { seed: 5, acts: 12, closed: true, alone: true }.disk();
+    for (at, whole) in [(100, true), (4096 + 100, false)] {
+        assert!(disk.damage("IDENTITY", &Damage::FlipBit { at, bit: 0 }));
+        let inspection = inspector(&disk).inspect().unwrap();
+        let file = inspection.files.iter().find(|file| file.name == "IDENTITY").unwrap();
+        let FileKind::Identity(Err(what)) = &file.kind else { panic!("{file:?}") };
+        let expected = Vec::from_iter((!whole).then_some(("IDENTITY", 0, what.as_str())));
+        let damages = inspection.damages.iter();
+        let damages: Vec<_> =
+            damages.map(|it| (it.file.as_str(), it.offset, it.what.as_str())).collect();
+        assert_eq!(damages, expected);
+        assert!(!inspection.is_sound());
+        assert_eq!(inspection.identity.map(|it| it.intact), whole.then_some(false));
+        assert_eq!(inspector(&disk).identity().is_ok(), whole);
+    }
+    assert!(disk.take("IDENTITY"));
+    assert!(inspector(&disk).identity().is_err(), "there are segments");
+    assert_eq!(inspector(&SimDisk::new(1)).identity().unwrap(), None);
+}
+
+/// The last change counts, although no header of a segment tells of it yet.
+#[test]
+fn the_members_are_those_at_the_end_of_the_log() {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk).unwrap().log;
+    let vote = HardState { term: Term(3), voted_for: Some(node(1)) };
+    let change = |index: u64, ids: &[u64]| Entry {
+        index: LogIndex(index),
+        term: Term(3),
+        timestamp: Timestamp(index),
+        payload: Payload::Membership(members(ids)),
+    };
+    let told = || inspector(&disk).inspect().unwrap().members;
+    log.append(&[Write::detached(Some(vote), None, vec![change(1, &[1, 2])])]).unwrap();
+    log.sync().unwrap();
+    assert_eq!(told(), Some(members(&[1, 2])));
+    log.append(&[Write::detached(None, None, vec![change(2, &[2, 3, 4])])]).unwrap();
+    log.close().unwrap();
+    assert_eq!(told(), Some(members(&[2, 3, 4])));
+}
+
+/// Whoever changes the byte there changes that record, and hears of it.
+#[test]
+fn a_record_stands_where_it_is_said_to_stand() {
+    let disk = Life { seed: 5, acts: 12, closed: true, alone: true }.disk();
+    let content = inspector(&disk).segments().unwrap().next().unwrap().unwrap();
+    let name = content.summary.name.clone();
+    let mut offset_before = 0;
+    for located in content.into_records() {
+        assert!(located.offset > offset_before, "{located:?}");
+        offset_before = located.offset;
+        let harm = |at: u64, bit: u8| {
+            let disk = disk.fork(1);
+            assert!(disk.damage(&name, &Damage::FlipBit { at, bit }));
+            let summary = inspector(&disk).segments().unwrap().next().unwrap().unwrap().summary;
+            summary.damage.unwrap().what
+        };
+        // Its first byte and the last one of its header, which is the last of a checksum.
+        for at in [located.offset, located.offset + 47] {
+            let what = harm(at, 3);
+            assert!(what.contains("a record's header does not match its checksum"), "{what}");
+        }
+        if let Record::Entry(Entry { index, term, .. }) = located.record {
+            let what = harm(located.offset + 48, 3);
+            assert!(
+                what.contains(&format!("the payload of the record of {index}@{term}")),
+                "{what}"
+            );
+        }
+    }
+    assert!(offset_before > 0);
 }
 
 /// Whoever follows the records comes to what a start remembers.
@@ -235,17 +315,19 @@ fn a_real_directory_in_use_is_refused_and_one_that_is_looked_at_does_not_start()
     assert!(error.is_disk_failure(), "{error}");
 }
 
-/// Whose directory it is can be read from the segments as well.
+/// Whose directory it is can be read from the segments as well, from either copy of a header.
 #[test]
 fn segments_are_told_without_the_identity() {
     let disk = Life { seed: 3, acts: 30, closed: true, alone: false }.disk();
     assert!(disk.take("IDENTITY"));
-    let inspector = inspector(&disk);
-    let segments: Vec<_> =
-        inspector.segments().unwrap().map(|content| content.unwrap().summary).collect();
-    assert!(segments.len() >= 2, "{segments:#?}");
-    assert!(
-        segments.iter().all(|it| it.damage.is_none() && it.header_copies == 2),
-        "{segments:#?}"
-    );
+    for copies in [2, 1] {
+        let inspector = inspector(&disk);
+        let segments = inspector.segments().unwrap();
+        let segments: Vec<_> = segments.map(|content| content.unwrap().summary).collect();
+        assert!(segments.len() >= 2, "{segments:#?}");
+        for segment in &segments {
+            assert_eq!((segment.header_copies, &segment.damage), (copies, &None), "{segment:#?}");
+            assert!(disk.damage(&segment.name, &Damage::FlipBit { at: 100, bit: 0 }));
+        }
+    }
 }

@@ -766,6 +766,7 @@ fn a_file_is_torn_if_some_of_it_survives_and_some_does_not() {
 fn random_damage_is_of_all_kinds_and_lies_in_the_file() {
     const FILE: u64 = 10 * SECTOR as u64 + 100;
     let (mut bits, mut longest, mut kinds) = (0, 0, BTreeSet::new());
+    let mut zeroed = BTreeSet::new();
     for seed in 0..4000 {
         let damage = Damage::random(FILE, seed);
         assert_eq!(damage, Damage::random(FILE, seed));
@@ -786,6 +787,7 @@ fn random_damage_is_of_all_kinds_and_lies_in_the_file() {
             }
             Damage::Zeros { at, bytes } => {
                 assert!(whole_sector(at, bytes));
+                zeroed.insert(at);
                 3
             }
             Damage::Stale { sector } | Damage::Unreadable { sector } => {
@@ -801,6 +803,7 @@ fn random_damage_is_of_all_kinds_and_lies_in_the_file() {
         kinds.insert(kind);
     }
     assert_eq!(kinds.len(), 7);
+    assert_eq!(zeroed.len(), 11, "any sector");
     assert!((800..1200).contains(&bits), "one in four, not {bits} of 4000");
     assert!(longest > 1000, "up to two sectors, not {longest} bytes");
     assert_eq!(Damage::random(0, 1), Damage::random(0, 1), "of an empty file, too");

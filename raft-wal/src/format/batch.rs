@@ -208,9 +208,12 @@ fn trailer_crc(trailer: &[u8], salt: u64, offset: u64) -> u32 {
 
 /// The number and the outcome of the batch whose trailer these bytes, which lie at `offset` of the
 /// segment, are, if they are one.
-pub(crate) fn read_trailer(trailer: &[u8], salt: u64, offset: u64) -> Option<(u64, Outcome)> {
-    let is_trailer = trailer.len() == TRAILER_BYTES
-        && u32_at(trailer, AT_MAGIC) == TRAILER_MAGIC
+pub(crate) fn read_trailer(
+    trailer: &[u8; TRAILER_BYTES],
+    salt: u64,
+    offset: u64,
+) -> Option<(u64, Outcome)> {
+    let is_trailer = u32_at(trailer, AT_MAGIC) == TRAILER_MAGIC
         && u32_at(trailer, AT_CRC) == trailer_crc(trailer, salt, offset);
     is_trailer
         .then(|| (u64_at(trailer, AT_TRAILER_SEQUENCE), Outcome::read(trailer, AT_TRAILER_OUTCOME)))
@@ -291,5 +294,46 @@ impl BatchHeader {
             return Err("a batch holds another number of records than it says".to_owned());
         }
         Ok(records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: Frame = Frame {
+        salt: 7,
+        segment: 1,
+        offset: 4096,
+        sequence: 3,
+        previous_chain: 9,
+        durable_offset: 2048,
+    };
+
+    /// The header of a batch of a record in which these bytes stand here, under a checksum that is right.
+    fn header_with(at: usize, bytes: &[u8]) -> BatchHeader {
+        let mut out = Vec::new();
+        let mut encoder = Encoder::new(&mut out, FRAME);
+        encoder.truncate(GroupId(0), LogIndex(5));
+        encoder.finish(Outcome::default());
+        out[at..at + bytes.len()].copy_from_slice(bytes);
+        let crc = header_crc(&out, FRAME.salt, FRAME.offset);
+        put_u32(&mut out, AT_CRC, crc);
+        BatchHeader::read(&out, FRAME.salt, FRAME.segment, FRAME.offset).unwrap()
+    }
+
+    #[test]
+    fn a_header_is_sound_if_its_numbers_fit_each_other() {
+        let of_length = |length: u32| header_with(AT_LENGTH, &length.to_le_bytes()).is_sound();
+        assert!(of_length(512));
+        assert!(![0, 511, 513, 1024, u32::MAX].into_iter().any(of_length));
+        // What fits beside header and trailer into a sector.
+        let of_body = |body: u32| header_with(AT_BODY_BYTES, &body.to_le_bytes()).is_sound();
+        assert!([0, 48, 512 - 96 - 56].into_iter().all(of_body));
+        assert!(![512 - 96 - 56 + 1, 512, u32::MAX].into_iter().any(of_body));
+        // Nothing is durable that is yet to be written.
+        let of_durable = |at: u64| header_with(AT_DURABLE_OFFSET, &at.to_le_bytes()).is_sound();
+        assert!([0, 2048, FRAME.offset].into_iter().all(of_durable));
+        assert!(![FRAME.offset + 1, u64::MAX].into_iter().any(of_durable));
     }
 }

@@ -300,6 +300,17 @@ mod tests {
         }
     }
 
+    /// The second copy begins where the first one would end, or it is not the second copy of it.
+    #[test]
+    fn a_copy_at_another_place_is_none() {
+        let copy = header(3).encode_copy();
+        let behind = |blocks: usize| {
+            let bytes = [vec![0xA5; blocks * BLOCK_BYTES], copy.clone()].concat();
+            SegmentHeader::decode(&bytes).is_ok()
+        };
+        assert!(behind(0) && behind(1) && !behind(2) && !behind(3));
+    }
+
     #[test]
     fn another_version_is_named() {
         let mut bytes = header(3).encode();

@@ -335,14 +335,12 @@ pub(crate) fn encode_membership(membership: &Membership) -> Vec<u8> {
 
 /// The membership that these bytes, all of them, are the encoding of.
 pub(crate) fn decode_membership(bytes: &[u8]) -> Option<Membership> {
-    if bytes.len() < 16 {
+    let (head, ids) = bytes.split_at_checked(16)?;
+    let counts = [0, 4, 8].map(|at| u64::from(u32_at(head, at)));
+    if 8 * counts.iter().sum::<u64>() != ids.len() as u64 {
         return None;
     }
-    let counts = [0, 4, 8].map(|at| u64::from(u32_at(bytes, at)));
-    if 16 + 8 * counts.iter().sum::<u64>() != bytes.len() as u64 {
-        return None;
-    }
-    let mut ids = bytes[16..].chunks_exact(8).map(|id| NodeId::new(u64_at(id, 0)));
+    let mut ids = ids.chunks_exact(8).map(|id| NodeId::new(u64_at(id, 0)));
     let mut list = |count: u64| {
         let count = usize::try_from(count).ok()?;
         ids.by_ref().take(count).collect::<Option<Vec<NodeId>>>()
@@ -390,6 +388,28 @@ mod tests {
             assert_eq!((group, next as u64), (GroupId(3), record.bytes()));
             assert_eq!(record, Record::Entry(entry));
         }
+    }
+
+    #[test]
+    fn a_record_that_is_cut_off_says_where() {
+        let (place, index, term) = (Place { salt: 1, chain: 2 }, LogIndex(7), Term(3));
+        let payload = Payload::Command(vec![1; 100].into());
+        let entry = Entry { index, term, timestamp: Timestamp(0), payload };
+        let mut out = Vec::new();
+        put_entry(&mut out, place, 64, GroupId(3), &entry);
+        let whole = Bytes::from(out);
+        for bytes in 0..RECORD_HEADER_BYTES + 100 {
+            let error = read_record(&whole.slice(..bytes), 0, place, 64).unwrap_err();
+            let expected = match bytes {
+                ..RECORD_HEADER_BYTES => "a record's header is cut off",
+                _ => "the payload of the record of 7@3 is cut off",
+            };
+            assert_eq!(error, expected, "{bytes}");
+        }
+        // Not so the zeros that fill the last word.
+        let (_, record, next) =
+            read_record(&whole.slice(..RECORD_HEADER_BYTES + 100), 0, place, 64).unwrap();
+        assert_eq!((record, next), (Record::Entry(entry), RECORD_HEADER_BYTES + 100));
     }
 
     #[test]

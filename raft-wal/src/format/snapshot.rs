@@ -119,11 +119,11 @@ pub(crate) fn encode_footer(salt: u64, snapshot: &Snapshot) -> Vec<u8> {
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn decode_footer(footer: &[u8], salt: u64) -> Result<Snapshot, &'static str> {
-    if footer.len() < FOOTER_FIXED_BYTES || &footer[..8] != FOOTER_MAGIC {
+    let parts = footer.split_at_checked(FOOTER_FIXED_BYTES);
+    let Some((_, members)) = parts.filter(|_| footer.starts_with(FOOTER_MAGIC)) else {
         return Err("it does not end like a snapshot");
-    }
+    };
     let crc = crc32c::crc32c_append(seed(salt, 0, 0), &footer[AT_MEMBERSHIP_BYTES..]);
-    let members = &footer[FOOTER_FIXED_BYTES..];
     let whole = members.len() == u32_at(footer, AT_MEMBERSHIP_BYTES) as usize;
     if crc != u32_at(footer, AT_FOOTER_CRC) || !whole {
         return Err("its footer does not match its checksum");

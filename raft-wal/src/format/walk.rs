@@ -149,9 +149,11 @@ impl<'a> Walker<'a> {
                 fits.then_some((header.frame.sequence, header.outcome, end))
             });
             let end = at + SECTOR_BYTES;
-            let start = end - TRAILER_BYTES;
-            let trailer = read_trailer(&self.bytes[start..end], self.salt, start as u64);
-            let trailer = trailer.map(|(sequence, outcome)| (sequence, outcome, end));
+            let trailer = sector.last_chunk().and_then(|trailer| {
+                let start = end - TRAILER_BYTES;
+                let (sequence, outcome) = read_trailer(trailer, self.salt, start as u64)?;
+                Some((sequence, outcome, end))
+            });
             for (sequence, outcome, end) in header.into_iter().chain(trailer) {
                 told = told.max(end);
                 if last.is_none_or(|(known, _)| known <= sequence) {
@@ -328,6 +330,21 @@ mod tests {
         bytes[START + 5 * SECTOR_BYTES..][..SECTOR_BYTES].fill(0);
         bytes[START + SECTOR_BYTES + 7] ^= 1;
         assert_eq!(survivor(&bytes), Some(outcome(1)), "the last batch never arrived");
+    }
+
+    /// To the last byte of the file, and not behind it.
+    #[test]
+    fn an_outcome_survives_at_the_very_end_and_not_if_its_batch_is_cut_off() {
+        let survivor = |bytes: &[u8]| Walker::new(bytes, SALT, 1, START, 9).surviving_outcome();
+        let mut full = segment(|own| own);
+        full.truncate(START + 6 * SECTOR_BYTES);
+        full[START + 5 * SECTOR_BYTES + 10] ^= 1;
+        assert_eq!(survivor(&full), Some(outcome(2)), "the trailer tells");
+        for sectors in 2..5 {
+            let mut cut_off = segment(|own| own);
+            cut_off.truncate(START + sectors * SECTOR_BYTES);
+            assert_eq!(survivor(&cut_off), None, "something follows that is not all there");
+        }
     }
 
     #[test]

@@ -195,11 +195,10 @@ impl Inspection {
 
 impl Opening {
     pub(super) fn of(plan: &Plan, identity_intact: bool) -> Self {
-        let Plan { restored, log, report, .. } = plan;
+        let Plan { restored, rewritten, report, .. } = plan;
         let mut report = report.clone();
         report.conclude(restored, identity_intact);
         let base = restored.base.position;
-        let empty = log.sealed.is_empty() && log.tail.batches.is_empty();
         Self {
             report,
             hard_state: restored.hard_state,
@@ -208,7 +207,7 @@ impl Opening {
             base,
             last: restored.entries.last().map_or(base, Entry::position),
             snapshot: restored.snapshot.clone(),
-            begins_behind_snapshot: empty && restored.snapshot.is_some(),
+            begins_behind_snapshot: rewritten.is_none() && restored.snapshot.is_some(),
         }
     }
 }

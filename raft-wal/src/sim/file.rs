@@ -96,10 +96,8 @@ impl FileState {
             return;
         }
         let end = offset + bytes.len();
-        if self.bytes < end {
-            self.bytes = end;
-            self.sectors.resize_with(end.div_ceil(SECTOR_BYTES), Sector::default);
-        }
+        self.bytes = self.bytes.max(end);
+        self.sectors.resize_with(self.bytes.div_ceil(SECTOR_BYTES), Sector::default);
         let mut rest = bytes;
         for (number, range) in pieces(offset, end) {
             let (piece, behind) = rest.split_at(range.len());
@@ -223,10 +221,7 @@ impl FileState {
 
     /// Without what would be behind the durable end.
     fn cut(&self, sector: usize, mut content: Content) -> Content {
-        let room = self.durable_bytes.saturating_sub(sector * SECTOR_BYTES);
-        if room < SECTOR_BYTES {
-            patch(&mut content, &ZEROS[room..], room);
-        }
+        cut_off(&mut content, sector, self.durable_bytes);
         content
     }
 
@@ -242,10 +237,7 @@ impl FileState {
             self.hidden.push(number);
         }
         self.forget_cache();
-        self.bytes = self.durable_bytes;
-        self.sectors.truncate(self.bytes.div_ceil(SECTOR_BYTES));
-        let sectors = self.sectors.len();
-        self.unreadable.retain(|&sector| sector < sectors);
+        self.end_at(self.durable_bytes);
         self.sync_failed = false;
     }
 
@@ -278,6 +270,10 @@ impl FileState {
             let sector = &mut self.sectors[number];
             patch(&mut sector.content, piece, range.start);
             patch(&mut sector.durable, &piece[..piece.len().min(room)], range.start);
+            // Behind the durable end only the cache has it.
+            if !sector.dirty {
+                self.hide(number);
+            }
             rest = behind;
         }
     }
@@ -299,9 +295,16 @@ impl FileState {
 
     /// At rest: cuts it off.
     pub(super) fn truncate(&mut self, bytes: usize) {
-        if bytes >= self.bytes {
-            return;
+        self.end_at(self.bytes.min(bytes));
+        if let Some((number, last)) = self.sectors.iter_mut().enumerate().next_back() {
+            for content in [&mut last.content, &mut last.durable, &mut last.older] {
+                cut_off(content, number, bytes);
+            }
         }
+    }
+
+    /// Lets the file end here, which is not behind its end, and forgets what it knew about sectors behind.
+    fn end_at(&mut self, bytes: usize) {
         self.bytes = bytes;
         self.durable_bytes = self.durable_bytes.min(bytes);
         let sectors = bytes.div_ceil(SECTOR_BYTES);
@@ -309,12 +312,6 @@ impl FileState {
         self.dirty.retain(|&sector| sector < sectors);
         self.hidden.retain(|&sector| sector < sectors);
         self.unreadable.retain(|&sector| sector < sectors);
-        let inside = bytes % SECTOR_BYTES;
-        if let Some(last) = self.sectors.last_mut().filter(|_| inside > 0) {
-            for content in [&mut last.content, &mut last.durable, &mut last.older] {
-                patch(content, &ZEROS[inside..], inside);
-            }
-        }
     }
 
     /// At rest: makes it longer.
@@ -350,6 +347,12 @@ fn same(one: &Content, other: &Content) -> bool {
         (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
         (one, other) => bytes_of(one) == bytes_of(other),
     }
+}
+
+/// Zeros what this sector holds behind the end of a file of so many bytes.
+fn cut_off(content: &mut Content, sector: usize, bytes: usize) {
+    let room = bytes.saturating_sub(sector * SECTOR_BYTES).min(SECTOR_BYTES);
+    patch(content, &ZEROS[room..], room);
 }
 
 fn patch(content: &mut Content, bytes: &[u8], at: usize) {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::SimDisk;
+use super::file::FileState;
 use super::state::{NameChange, State};
 use crate::format::mix;
 
@@ -141,16 +142,24 @@ impl State {
             NameChange::Remove { name } => Unsynced::Remove { name },
         });
         let mut unsynced: Vec<Unsynced> = changes.collect();
-        for (&file, state) in &self.files {
-            if let Some(name) = self.possible_name(file) {
-                let sectors = state.unsynced().into_iter();
-                unsynced.extend(sectors.map(|sector| Unsynced::Sector {
+        for (_, state, name) in self.at_risk() {
+            let sectors = state.unsynced().into_iter();
+            unsynced.extend(
+                sectors.map(|sector| Unsynced::Sector {
                     name: name.to_owned(),
                     sector: sector as u64,
-                }));
-            }
+                }),
+            );
         }
         unsynced
+    }
+
+    /// The files of which a power cut could lose something, each with a name that it has or may get:
+    /// of a file that no name leads to nothing is left anyway.
+    fn at_risk(&self) -> impl Iterator<Item = (u64, &FileState, &str)> {
+        let unsettled = self.files.iter().filter(|(_, state)| !state.is_settled());
+        unsettled
+            .filter_map(|(&file, state)| Some((file, state.as_ref(), self.possible_name(file)?)))
     }
 
     /// A name that leads to this file, now or after a power cut.
@@ -162,8 +171,7 @@ impl State {
     }
 
     fn unsynced_count(&self) -> usize {
-        let reachable = self.files.iter().filter(|(file, _)| self.possible_name(**file).is_some());
-        let sectors: usize = reachable.map(|(_, file)| file.unsynced().len()).sum();
+        let sectors: usize = self.at_risk().map(|(_, state, _)| state.unsynced().len()).sum();
         self.name_changes.len() + sectors
     }
 
@@ -173,17 +181,14 @@ impl State {
         // Each change of a name arrives or not, whatever the others do: harsher than journalling
         // file systems are.
         let keep_in_eight = [0, 4, 8][self.below(3)];
-        survives.extend(self.name_changes.clone().iter().map(|_| self.below(8) < keep_in_eight));
-        let files = std::mem::take(&mut self.files);
-        for (&file, state) in &files {
-            if state.is_settled() || self.possible_name(file).is_none() {
-                continue;
-            }
+        let names = self.name_changes.len();
+        survives.extend((0..names).map(|_| self.next_random() % 8 < keep_in_eight));
+        let sectors: Vec<usize> =
+            self.at_risk().map(|(_, state, _)| state.unsynced().len()).collect();
+        for sectors in sectors {
             let keep_in_eight = self.keep_in_eight();
-            survives
-                .extend(state.unsynced().iter().map(|_| self.next_random() % 8 < keep_in_eight));
+            survives.extend((0..sectors).map(|_| self.next_random() % 8 < keep_in_eight));
         }
-        self.files = files;
         survives
     }
 
@@ -191,12 +196,7 @@ impl State {
     pub(super) fn cut_power(&mut self, survives: &[bool]) {
         let mut survives = survives.iter().copied();
         let mut survives = || survives.next().unwrap_or(false);
-        // Of the others nothing is left.
-        let reachable: Vec<u64> = {
-            let unsettled = self.files.iter().filter(|(_, state)| !state.is_settled());
-            let numbers = unsettled.map(|(file, _)| *file);
-            numbers.filter(|file| self.possible_name(*file).is_some()).collect()
-        };
+        let at_risk: Vec<u64> = self.at_risk().map(|(file, ..)| file).collect();
         for change in std::mem::take(&mut self.name_changes) {
             if survives() {
                 change.apply(&mut self.durable_names);
@@ -206,7 +206,7 @@ impl State {
             }
         }
         self.names = self.durable_names.clone();
-        for file in reachable {
+        for file in at_risk {
             let Some(state) = self.files.get_mut(&file) else {
                 continue;
             };

@@ -135,12 +135,11 @@ impl SimDisk {
     /// Gives a file another name, in place of one of that name. Was there one to rename?
     pub fn rename_at_rest(&self, from: &str, to: &str) -> bool {
         let mut state = self.state();
-        let Some(file) = state.take(from) else {
+        let Some(file) = state.names.get(from).copied() else {
             return false;
         };
-        if from != to {
-            state.take(to);
-        }
+        state.take(from);
+        state.take(to);
         state.give(to, file);
         true
     }
@@ -243,7 +242,7 @@ impl State {
                 file.bytes() < before
             }
             Damage::Extend { bytes, fill } => {
-                let room = FILE_BYTES_MAX - file.bytes().min(FILE_BYTES_MAX);
+                let room = FILE_BYTES_MAX.saturating_sub(file.bytes());
                 let more = usize::try_from(*bytes).unwrap_or(usize::MAX).min(room);
                 file.extend(more, *fill);
                 more > 0

@@ -67,7 +67,6 @@ impl State {
     pub(super) fn fork(&self, seed: u64) -> Self {
         Self {
             random: mix(seed ^ 0xF02C),
-            life: self.life,
             capacity: self.capacity,
             latency: self.latency,
             files: self.files.clone(),

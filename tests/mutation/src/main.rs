@@ -60,6 +60,8 @@ const TARGETS: &[Target] = &[
             ("raft-wal", "lib"),
             ("raft-wal", "round_trip"),
             ("raft-wal", "sim_disk"),
+            ("raft-wal", "sim_model"),
+            ("raft-wal", "sim_chances"),
             ("raft-wal", "snapshot_store"),
             ("raft-wal", "installs"),
             ("raft-wal", "repair"),
