@@ -289,3 +289,72 @@ const UNREADABLE_MAX: usize = 15;
 
 /// Stands in for what cannot be read: not zeros, which would look as if nothing had been written.
 const UNREADABLE: u8 = 0xBD;
+
+#[cfg(test)]
+mod tests {
+    use crate::sim::{Damage, SimDisk};
+
+    use super::*;
+
+    const FILE: &str = "file";
+    const SECTORS: u64 = 4;
+
+    fn content() -> Vec<u8> {
+        (0..SECTORS * SECTOR_BYTES as u64).map(|at| (at % 181) as u8).collect()
+    }
+
+    /// Just the sectors that cannot be read are made up, and neither more nor less, wherever a read
+    /// begins and ends.
+    #[test]
+    fn only_what_cannot_be_read_is_made_up() {
+        for unreadable in 0..SECTORS {
+            let disk = SimDisk::new(1);
+            disk.put(FILE, content());
+            assert!(disk.damage(FILE, &Damage::Unreadable { sector: unreadable }));
+            let mut expected = content();
+            expected[unreadable as usize * SECTOR_BYTES..][..SECTOR_BYTES].fill(UNREADABLE);
+            let file = NamedFile::open(&disk, FILE).unwrap();
+            for (start, length) in [(0, 2048), (0, 700), (100, 1000), (511, 1), (513, 1535)] {
+                let mut read = vec![0; length];
+                assert_eq!(file.read_at(&mut read, start as u64).unwrap(), length);
+                assert!(
+                    read == expected[start..start + length],
+                    "{unreadable}: {length} at {start}"
+                );
+            }
+        }
+    }
+
+    /// A file that counts what it is asked for.
+    struct Counting(Mutex<Vec<usize>>);
+
+    impl DiskFile for Counting {
+        fn bytes(&self) -> io::Result<u64> {
+            Ok(100)
+        }
+
+        fn read_at(&self, into: &mut [u8], _offset: u64) -> io::Result<usize> {
+            self.0.lock().unwrap().push(into.len());
+            Ok(into.len().min(60))
+        }
+
+        fn write_at(&self, bytes: &[u8], _offset: u64) -> io::Result<usize> {
+            self.0.lock().unwrap().push(bytes.len());
+            Ok(bytes.len().min(60))
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nothing_is_asked_for_that_is_not_missing() {
+        let file = Counting(Mutex::default());
+        assert_eq!(read_all(&file, &mut [0; 100], 0).unwrap(), 100);
+        assert_eq!(read_all(&file, &mut [], 0).unwrap(), 0);
+        write_all(&file, &[0; 100], 0).unwrap();
+        write_all(&file, &[], 0).unwrap();
+        assert_eq!(*file.0.lock().unwrap(), [100, 40, 100, 40]);
+    }
+}

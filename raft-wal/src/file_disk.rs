@@ -85,13 +85,9 @@ fn create_durably(dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     create_durably(parent_of(dir))?;
-    match fs::create_dir(dir) {
-        // Somebody else may create it at the same time; the lock decides whose it is.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
-        Err(error) => return Err(error),
-        Ok(()) => {}
-    }
-    sync_parent(dir)
+    let created = fs::create_dir(dir);
+    // Or somebody else did so at the same time; the lock decides whose it is.
+    if dir.is_dir() { sync_parent(dir) } else { created }
 }
 
 fn parent_of(dir: &Path) -> &Path {
@@ -189,6 +185,36 @@ mod tests {
         assert!(matches!(FileDisk::open(&dir), Err(OpenError::Locked { .. })));
         drop(disk);
         FileDisk::open(&dir).unwrap();
+    }
+
+    /// Whoever starts a process has a copy of every open file for a moment, also of the lock.
+    #[test]
+    fn a_copy_of_the_lock_does_not_keep_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FileDisk::open(dir.path()).unwrap();
+        let copy = disk.lock.as_ref().unwrap().try_clone().unwrap();
+        drop(disk);
+        FileDisk::open(dir.path()).unwrap();
+        drop(copy);
+    }
+
+    #[test]
+    fn whoever_creates_a_directory_at_the_same_time_is_in_nobodys_way() {
+        let parent = tempfile::tempdir().unwrap();
+        let start = std::sync::Barrier::new(4);
+        for round in 0..50 {
+            let dir = parent.path().join(format!("{round}/a/b"));
+            std::thread::scope(|scope| {
+                let create = || {
+                    start.wait();
+                    create_durably(&dir)
+                };
+                let created = [(); 4].map(|()| scope.spawn(create));
+                for outcome in created.map(|thread| thread.join().unwrap()) {
+                    outcome.unwrap();
+                }
+            });
+        }
     }
 
     #[test]

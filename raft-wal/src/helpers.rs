@@ -83,10 +83,31 @@ impl Helpers {
 
 /// Waits as long as reading so many bytes may take; false if it is over.
 fn go_on(stopped: &Mutex<Receiver<()>>, bytes: u64) -> bool {
-    let pause = Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / SCRUB_BYTES_PER_SECOND);
     let stopped = stopped.lock().unwrap_or_else(PoisonError::into_inner);
-    stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout)
+    stopped.recv_timeout(pause_behind(bytes)) == Err(RecvTimeoutError::Timeout)
+}
+
+fn pause_behind(bytes: u64) -> Duration {
+    Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / SCRUB_BYTES_PER_SECOND)
 }
 
 /// Slow enough not to be felt: a segment takes two seconds.
 const SCRUB_BYTES_PER_SECOND: u64 = 8 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrub_goes_on_in_its_pace_and_stops_when_it_is_told_to() {
+        assert_eq!(pause_behind(8 << 20), Duration::from_secs(1));
+        assert_eq!(pause_behind(16 << 20), Duration::from_secs(2));
+        assert_eq!(pause_behind(1 << 20), Duration::from_millis(125));
+        let (stop, stopped) = sync_channel(0);
+        let stopped = Mutex::new(stopped);
+        assert!(go_on(&stopped, 1));
+        drop(stop);
+        // It would be years.
+        assert!(!go_on(&stopped, 1 << 50));
+    }
+}

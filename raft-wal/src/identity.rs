@@ -181,3 +181,22 @@ pub(crate) fn remove_temporary_files(disk: &dyn Disk, names: &[String]) -> Resul
     }
     sync_directory(disk)
 }
+
+#[cfg(test)]
+mod tests {
+    use raft_core::Membership;
+
+    use super::*;
+    use crate::sim::SimDisk;
+
+    #[test]
+    fn an_incarnation_is_made_of_two_random_numbers() {
+        let node = NodeId::new(1).unwrap();
+        let config = WalConfig::new("d", "c", node, Membership::new([node]).unwrap());
+        let (disk, same) = (SimDisk::new(5), SimDisk::new(5));
+        let drawn = Stored::draw(&disk, &config).unwrap().identity.incarnation;
+        let [high, low] = [(); 2].map(|()| same.random().unwrap());
+        assert!(high != 0 && low != 0);
+        assert_eq!(drawn.to_be_bytes(), [high.to_be_bytes(), low.to_be_bytes()].concat()[..]);
+    }
+}

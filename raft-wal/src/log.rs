@@ -56,6 +56,7 @@ pub struct Log {
     /// The last one could not be had: the next one is wanted at once, however empty the segment is,
     /// because it shows when there is room again.
     spare_missed: bool,
+    /// How many there were; the first segment of a life is made of number 0.
     spares: u64,
     /// What the next scrub looks at.
     scrub_turn: usize,
@@ -114,7 +115,7 @@ impl Log {
             spare: None,
             spare_ordered: false,
             spare_missed: false,
-            spares: 1,
+            spares: 0,
             scrub_turn: 0,
             poisoned: false,
             buffer,
@@ -376,7 +377,6 @@ impl Log {
         let mut header = SegmentHeader {
             salt: random(self.disk.as_ref())?,
             id: previous + 1,
-            file_bytes: 0,
             first_id: previous + 1,
             previous: Some(Link { id: previous, end, chain }),
             hard_state: self.state.hard_state(),
@@ -423,7 +423,7 @@ impl Log {
 
     fn spare_number(&mut self) -> u64 {
         self.spares += 1;
-        self.spares - 1
+        self.spares
     }
 }
 

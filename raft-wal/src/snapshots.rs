@@ -251,8 +251,8 @@ impl SnapshotStore {
         state.held.retain(|held| held.base.position != snapshot.base.position);
         state.damaged.retain(|damaged| damaged.base.position != snapshot.base.position);
         state.certain.push(snapshot.id());
-        let place = state.held.partition_point(|held| held.index() < snapshot.index());
-        state.held.insert(place, snapshot);
+        state.held.push(snapshot);
+        state.held.sort_by_key(Snapshot::index);
         while state.held.len() > SNAPSHOTS_KEPT {
             let old = state.held.remove(0);
             state.certain.retain(|id| *id != old.id());

@@ -254,7 +254,7 @@ impl LogState {
 
 #[cfg(test)]
 mod tests {
-    use raft_core::NodeId;
+    use raft_core::{Incarnation, NodeId};
 
     use super::*;
 
@@ -302,6 +302,39 @@ mod tests {
         assert!(!append(2, 4), "a gap");
         assert!(!append(2, 2), "a repeat");
         assert!(!append(1, 3), "an older term");
+    }
+
+    /// The vote, the last entry and the number of the disk: whatever a header says else than the log
+    /// before it ended with, it is not its continuation.
+    #[test]
+    fn a_header_continues_the_log_or_not() {
+        let repairs = |life| Repairs { incarnation: Incarnation(life), ..Repairs::default() };
+        let mut state = empty();
+        state.set_repairs(repairs(2));
+        state.apply_write(&vote(2, 1)).unwrap();
+        state.apply_write(&Write::detached(None, None, vec![entry(2, 1, Payload::Noop)])).unwrap();
+        let continues = |change: fn(&mut SegmentHeader)| {
+            let mut header = SegmentHeader {
+                salt: 1,
+                directory: 1,
+                id: 2,
+                file_bytes: 4096,
+                first_id: 2,
+                previous: None,
+                hard_state: state.hard_state(),
+                base: state.end(),
+                repairs: repairs(2),
+            };
+            change(&mut header);
+            state.clone().enter(&header)
+        };
+        assert!(continues(|_| {}));
+        assert!(continues(|it| it.repairs.incarnation.0 = 3), "repaired since");
+        assert!(!continues(|it| it.repairs.incarnation.0 = 1));
+        assert!(!continues(|it| it.hard_state.voted_for = None));
+        assert!(!continues(|it| it.hard_state.term.0 = 3));
+        assert!(!continues(|it| it.base.position.index.0 = 2));
+        assert!(!continues(|it| it.base.timestamp.0 = 7));
     }
 
     #[test]

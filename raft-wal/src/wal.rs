@@ -1,6 +1,7 @@
 //! The log on a thread of its own: writes go in without waiting, receipts come back in order.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -19,8 +20,10 @@ use crate::log::{Log, OpenedLog, Repair};
 use crate::recovery::RecoveryReport;
 use crate::snapshots::SnapshotStore;
 
+mod timers;
 mod writer;
 
+use timers::Timers;
 use writer::Writer;
 
 /// What became of the writes, and of the log.
@@ -174,6 +177,18 @@ impl Wal {
         on_completion: impl FnMut(Completion) + Send + 'static,
     ) -> Result<Opened, OpenError> {
         let OpenedLog { log, restored, identity, report } = Log::open(disk, &config)?;
+        let timers = Timers::new(&config, Instant::now());
+        let wal = Self::start(log, timers, &config, on_completion);
+        let wal = wal.map_err(DiskError::of("start", "the threads of the log"))?;
+        Ok(Opened { wal, restored, identity, report })
+    }
+
+    fn start(
+        log: Log,
+        timers: Timers,
+        config: &WalConfig,
+        on_completion: impl FnMut(Completion) + Send + 'static,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             wake: Condvar::new(),
@@ -182,14 +197,12 @@ impl Wal {
             space_low: AtomicBool::new(false),
             stats: Mutex::default(),
         });
-        let failed = || DiskError::of("start", "the threads of the log");
         let snapshots = log.snapshots().clone();
-        let helpers = Helpers::start(&shared).map_err(failed())?;
-        let writer = Writer::new(&shared, log, helpers, &config, on_completion);
+        let helpers = Helpers::start(&shared)?;
+        let writer = Writer::new(&shared, log, helpers, timers, config, on_completion);
         let name = format!("wal-{}", config.node);
-        let thread = thread::Builder::new().name(name).spawn(move || writer.live());
-        let writer = Some(thread.map_err(failed())?);
-        Ok(Opened { wal: Self { shared, snapshots, writer }, restored, identity, report })
+        let thread = thread::Builder::new().name(name).spawn(move || writer.live())?;
+        Ok(Self { shared, snapshots, writer: Some(thread) })
     }
 
     /// Queues a write. Never waits, and keeps the order of the calls. After a failure it does
@@ -330,19 +343,18 @@ impl Shared {
         timeout: Option<Duration>,
         ready: impl Fn(&Queue) -> bool,
     ) -> MutexGuard<'_, Queue> {
-        let until = timeout.map(|timeout| Instant::now() + timeout);
-        let mut queue = self.queue();
-        while !ready(&queue) {
-            queue.asleep = true;
-            queue = match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                None => self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
-                Some(Duration::ZERO) => break,
-                Some(left) => {
-                    let woken = self.wake.wait_timeout(queue, left);
-                    woken.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
+        let sleeps = |queue: &mut Queue| {
+            queue.asleep = !ready(queue);
+            queue.asleep
+        };
+        let queue = self.queue();
+        let mut queue = match timeout {
+            None => self.wake.wait_while(queue, sleeps).unwrap_or_else(PoisonError::into_inner),
+            Some(timeout) => {
+                let woken = self.wake.wait_timeout_while(queue, timeout, sleeps);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
         queue.asleep = false;
         queue
     }
@@ -353,3 +365,6 @@ impl Shared {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

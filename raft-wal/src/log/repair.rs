@@ -85,11 +85,9 @@ impl Log {
         if self.poisoned {
             return Err(WalError::Poisoned);
         }
-        if entries.iter().map(entry_bytes).sum::<u64>() > SEGMENT_BYTES_MAX {
-            return refused("more than a segment can be made to hold");
-        }
-        let Some((place, tail)) = self.plan_rewriting(entries) else {
-            return refused("entries that are not those of this log");
+        let (place, tail) = match self.plan_rewriting(entries) {
+            Ok(plan) => plan,
+            Err(reason) => return refused(reason),
         };
         let index = tail.header.base.position.index;
         if tail.header.previous.is_none()
@@ -101,9 +99,13 @@ impl Log {
     }
 
     /// Where a rewriting of all that ends with these entries begins: so many sealed segments stay, and
-    /// this follows them. `None` if the entries are not those of this log, or if what they stand on is
-    /// not certain, or if they do not fit into a segment.
-    fn plan_rewriting(&self, entries: &[Entry]) -> Option<(usize, Tail)> {
+    /// this follows them.
+    ///
+    /// # Errors
+    /// Why there can be no such rewriting: the entries are not those of this log, or what they stand on
+    /// is not certain, or they do not fit into a segment.
+    fn plan_rewriting(&self, entries: &[Entry]) -> Result<(usize, Tail), &'static str> {
+        const OTHERS: &str = "entries that are not those of this log";
         let first = entries.first().map_or(self.state.last().index.next(), |entry| entry.index);
         let after = first.prev();
         let begins_there = |it: &Sealed| it.is_beginning && it.header.base.position.index == after;
@@ -113,17 +115,19 @@ impl Log {
             let header = self.header.clone();
             (0, SegmentHeader { first_id, previous: None, base, hard_state, ..header })
         } else {
-            let place = self.sealed.iter().position(begins_there)?;
+            let place = self.sealed.iter().position(begins_there).ok_or(OTHERS)?;
             (place, self.sealed[place].header.clone())
         };
         // What was lost is not forgotten, even if the segment is older than that.
         let (id, repairs) = (self.segment.id + 1, self.state.repairs());
         let header = SegmentHeader { id, repairs, ..header };
         let mut state = LogState::at_start_of(&header);
-        let batches = self.batches_of(entries, &mut state, self.state.group()).ok()?;
-        let is_this = state.end() == self.state.end() && state.outcome() == self.state.outcome();
+        let batches = self.batches_of(entries, &mut state, self.state.group());
+        let batches = batches.map_err(|_| OTHERS)?;
         let fits = data_bytes(&batches) <= SEGMENT_BYTES_MAX;
-        (is_this && fits).then_some((place, Tail { header, batches }))
+        fits.then_some(()).ok_or("more than a segment can be made to hold")?;
+        let is_this = state.end() == self.state.end() && state.outcome() == self.state.outcome();
+        is_this.then_some((place, Tail { header, batches })).ok_or(OTHERS)
     }
 
     fn try_rewrite(&mut self, place: usize, tail: Tail) -> Result<(), WalError> {

@@ -132,3 +132,50 @@ fn a_segment_that_there_was_no_room_for_is_asked_for_again() {
     assert!(error.is_no_space(), "{error}");
     assert!(log.spare_wanted().is_some());
 }
+
+/// A block more as soon as there is a byte more.
+#[test]
+fn a_segment_has_room_for_what_it_needs_and_its_seal() {
+    const BLOCK: u64 = 4096;
+    let bytes = |needed| segment_file_bytes(4 * BLOCK, needed);
+    assert_eq!(bytes(0), 4 * BLOCK);
+    assert_eq!(bytes(4 * BLOCK - SMALL_BATCH_BYTES), 4 * BLOCK);
+    assert_eq!(bytes(4 * BLOCK - SMALL_BATCH_BYTES + 1), 5 * BLOCK);
+}
+
+/// However much of it the end of the log takes that every start writes again.
+#[test]
+fn a_segment_that_is_written_again_has_room_for_votes_and_its_seal() {
+    for size in (15_000..20_000).step_by(256) {
+        let disk = SimDisk::new(1);
+        let log = open(&disk);
+        let mut log = log;
+        log.append(&[Write::detached(Some(vote(1)), None, vec![entry(1, 1, size)])]).unwrap();
+        log.close().unwrap();
+        disk.restart();
+        let mut log = open(&disk);
+        disk.set_capacity(Some(disk.used_bytes()));
+        for term in 2..6 {
+            let write = Write::detached(Some(vote(term)), None, Vec::new());
+            log.append(&[write]).unwrap_or_else(|error| panic!("{size}, vote of {term}: {error}"));
+        }
+        let (end, bytes) = (log.segment.end, log.segment.bytes);
+        assert!(end + SMALL_BATCH_BYTES <= bytes, "{size}: no room for a seal behind {end}");
+    }
+}
+
+/// Four of them are just what may be in a segment, and then there are the batches around them.
+#[test]
+fn what_no_segment_can_hold_is_not_written_again() {
+    let mut log = open(&SimDisk::new(1));
+    let payload = bytes::Bytes::from(vec![0; 256 << 20]);
+    let entry = |index| Entry { payload: Payload::Command(payload.clone()), ..entry(index, 1, 0) };
+    let entries: Vec<Entry> = (1..=4).map(entry).collect();
+    let reason = |outcome| match outcome {
+        Err(WalError::Refused { reason }) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(reason(log.rewrite(&entries)), "more than a segment can be made to hold");
+    let less = reason(log.rewrite(&entries[..3]));
+    assert_eq!(less, "entries that are not those of this log");
+}

@@ -56,7 +56,8 @@ impl Replay {
         let (is_first, first_index) = (first.previous.is_none(), first.base.position.index);
         for (segment, scan) in run.iter().enumerate() {
             let Some(header) = &scan.header else { break };
-            if segment > 0 && !replay.state.enter(header) {
+            // The first one continues itself.
+            if !replay.state.enter(header) {
                 let what = "its header contradicts the segments before it".to_owned();
                 let found = Contradiction { segment, batch: None, what };
                 return Err(Unsound::Contradiction(found));

@@ -50,11 +50,10 @@ pub(super) fn check(
     while content < snapshot.length {
         let length = (snapshot.length - content).min(CHUNK_BYTES as u64) as usize;
         let read = file.read_at(&mut chunk[..length + 4], chunk_offset(content))?;
-        let whole = read == length + 4;
-        if !whole || chunk_crc(salt, content, &chunk[..length]) != u32_at(&chunk, length) {
+        let Some(bytes) = intact_chunk(&chunk[..read], salt, content, length) else {
             return Ok(Err(format!("its content at {content} does not match its checksum")));
-        }
-        digest.update(&chunk[..length]);
+        };
+        digest.update(bytes);
         content += length as u64;
         if !pace(length as u64) {
             return Ok(Err("it was not read to its end".to_owned()));
@@ -66,28 +65,27 @@ pub(super) fn check(
     Ok(Ok(snapshot))
 }
 
+/// The content of a chunk of this length, if it and the checksum behind it were read as they were written.
+pub(super) fn intact_chunk(read: &[u8], salt: u64, content: u64, length: usize) -> Option<&[u8]> {
+    let (bytes, crc) = read.split_at_checked(length)?;
+    (crc == chunk_crc(salt, content, bytes).to_le_bytes()).then_some(bytes)
+}
+
 /// What the footer of a file of this length says.
 fn read_footer(
     file: &NamedFile,
     bytes: u64,
     salt: u64,
 ) -> Result<Result<Snapshot, &'static str>, DiskError> {
-    const CUT_OFF: &str = "it is cut off";
     let length_at = bytes.saturating_sub(FOOTER_LENGTH_BYTES as u64);
     let mut length = [0; FOOTER_LENGTH_BYTES];
-    if file.read_at(&mut length, length_at)? < length.len() {
-        return Ok(Err(CUT_OFF));
-    }
+    file.read_at(&mut length, length_at)?;
     let length = u32_at(&length, 0) as usize;
-    let Some(start) = length_at.checked_sub(length as u64) else { return Ok(Err(CUT_OFF)) };
-    if length > FOOTER_BYTES_MAX {
-        return Ok(Err(CUT_OFF));
-    }
+    let start = length_at.checked_sub(length as u64).filter(|_| length <= FOOTER_BYTES_MAX);
+    let Some(start) = start else { return Ok(Err("it is cut off")) };
     let mut footer = vec![0; length];
-    if file.read_at(&mut footer, start)? < length {
-        return Ok(Err(CUT_OFF));
-    }
-    Ok(decode_footer(&footer, salt).and_then(|snapshot| {
+    let read = file.read_at(&mut footer, start)?;
+    Ok(decode_footer(&footer[..read], salt).and_then(|snapshot| {
         // Computed without overflow: the start of the footer bounds the content.
         let fits = snapshot.length <= start && footer_offset(snapshot.length) == start;
         fits.then_some(snapshot).ok_or("its length changed")

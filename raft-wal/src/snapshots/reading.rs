@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io;
 
+use super::files::intact_chunk;
 use crate::disk::NamedFile;
-use crate::format::snapshot::{CHUNK_BYTES, chunk_crc, chunk_offset};
-use crate::format::u32_at;
+use crate::format::snapshot::{CHUNK_BYTES, chunk_offset};
 
 /// Reads the content of a snapshot from its beginning. Each chunk is compared with its checksum before
 /// any of it is given out: damage is an error of the kind [`io::ErrorKind::InvalidData`].
@@ -26,8 +26,7 @@ impl SnapshotReader {
             let mut bytes = vec![0; length + 4];
             let read = self.file.read_at(&mut bytes, chunk_offset(start));
             let read = read.map_err(io::Error::other)?;
-            let whole = read == bytes.len();
-            if !whole || chunk_crc(self.salt, start, &bytes[..length]) != u32_at(&bytes, length) {
+            if intact_chunk(&bytes[..read], self.salt, start, length).is_none() {
                 let what = format!("{} is damaged at {start} of its content", self.file.name);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
             }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use raft_core::{Entry, LogBase, Write};
 
+use super::timers::{Timers, take_due};
 use super::{Completion, Job, Queue, Shared, lock};
 use crate::config::WalConfig;
 use crate::error::WalError;
@@ -31,30 +32,6 @@ pub(super) struct Writer<F> {
     on_completion: F,
 }
 
-/// When the writer has to do something of its own accord.
-struct Timers {
-    mark_after: Duration,
-    scrub_interval: Duration,
-    /// The end of the log is to be marked.
-    mark: Option<Instant>,
-    /// The next file is to be read again.
-    scrub: Option<Instant>,
-    /// Room is to be asked for again.
-    space: Option<Instant>,
-}
-
-impl Timers {
-    fn new(config: &WalConfig) -> Self {
-        let WalConfig { mark_after, scrub_interval, .. } = *config;
-        let scrub = (!scrub_interval.is_zero()).then(|| Instant::now() + scrub_interval);
-        Self { mark_after, scrub_interval, mark: None, scrub, space: None }
-    }
-
-    fn next(&self) -> Option<Instant> {
-        [self.mark, self.scrub, self.space].into_iter().flatten().min()
-    }
-}
-
 /// What the writer does next.
 enum Work {
     Writes(Vec<Write>),
@@ -71,12 +48,13 @@ impl<F: FnMut(Completion)> Writer<F> {
         shared: &Arc<Shared>,
         log: Log,
         helpers: Helpers,
+        timers: Timers,
         config: &WalConfig,
         on_completion: F,
     ) -> Self {
         Self {
             shared: Arc::clone(shared),
-            timers: Timers::new(config),
+            timers,
             meters: Meters::new(),
             log,
             helpers,
@@ -177,7 +155,7 @@ impl<F: FnMut(Completion)> Writer<F> {
             }
             self.space_is_low(&error);
             let event = |queue: &Queue| queue.closed || !queue.findings.is_empty();
-            let mut queue = self.shared.wait(Some(SPACE_RETRY), event);
+            let mut queue = self.shared.wait(Some(self.timers.space_retry), event);
             if queue.closed {
                 return Err(error);
             }
@@ -218,7 +196,7 @@ impl<F: FnMut(Completion)> Writer<F> {
         if self.log.segment_id() != segment {
             self.space_is_ample();
         }
-        self.timers.mark = Some(Instant::now() + self.timers.mark_after);
+        self.timers.mark_later(Instant::now());
         self.tell_room();
         let room = batch.iter().map(|write| batch_bytes(Log::write_bytes(write))).sum();
         self.shared.backlog.fetch_sub(room, Ordering::AcqRel);
@@ -234,7 +212,7 @@ impl<F: FnMut(Completion)> Writer<F> {
         stats.total_sync += took;
         drop(stats);
         self.meters.synced(took, entries);
-        if took > SLOW_SYNC {
+        if is_slow(took) {
             tracing::warn!(?took, "the log's disk is slow");
         }
         for write in batch.drain(..) {
@@ -269,25 +247,20 @@ impl<F: FnMut(Completion)> Writer<F> {
     fn do_chores(&mut self) -> Result<(), WalError> {
         self.take_findings()?;
         let now = Instant::now();
-        let is_due = |timer: Option<Instant>| timer.is_some_and(|at| at <= now);
-        if is_due(self.timers.mark) {
-            self.timers.mark = None;
-            // What is left on a full disk is for votes.
-            if !self.shared.space_low.load(Ordering::Relaxed) {
-                self.log.mark()?;
-            }
+        // What is left on a full disk is for votes.
+        if take_due(&mut self.timers.mark, now) && !self.shared.space_low.load(Ordering::Relaxed) {
+            self.log.mark()?;
         }
-        if is_due(self.timers.scrub) {
+        if take_due(&mut self.timers.scrub, now) {
             // Asked again when it is done, or later if there was nothing to do.
-            self.timers.scrub = Some(now + self.timers.scrub_interval);
-            if let Some(job) = self.log.next_scrub()
-                && self.helpers.scrub(job)
-            {
-                self.timers.scrub = None;
+            let is_ordered = self.log.next_scrub().is_some_and(|job| self.helpers.scrub(job));
+            if !is_ordered {
+                self.timers.scrub_later(now);
             }
         }
-        let wait = self.timers.space.is_some_and(|at| at > now);
-        if !wait && let Some(job) = self.log.spare_wanted() {
+        if self.timers.may_ask_for_room(now)
+            && let Some(job) = self.log.spare_wanted()
+        {
             self.timers.space = None;
             self.helpers.prepare(job);
         }
@@ -305,13 +278,13 @@ impl<F: FnMut(Completion)> Writer<F> {
                 }
                 Finding::Spare(Err(error)) if error.is_no_space() => {
                     self.log.spare_failed();
-                    self.timers.space = Some(Instant::now() + SPACE_RETRY);
+                    self.timers.ask_for_room_later(Instant::now());
                     self.space_is_low(&error);
                 }
                 // Whoever submits no more than there is room for would wait for it for ever.
                 Finding::Spare(Err(error)) => return Err(error),
                 Finding::Scrubbed(scrubbed) => {
-                    self.timers.scrub = Some(Instant::now() + self.timers.scrub_interval);
+                    self.timers.scrub_later(Instant::now());
                     let mut stats = lock(&self.shared.stats);
                     stats.scrubbed_bytes += scrubbed.bytes();
                     stats.damages += u64::from(scrubbed.damage().is_some());
@@ -343,8 +316,7 @@ impl<F: FnMut(Completion)> Writer<F> {
     }
 }
 
-/// A batch that takes longer than this is worth a warning.
-const SLOW_SYNC: Duration = Duration::from_secs(1);
-
-/// How often a full disk is asked for room.
-const SPACE_RETRY: Duration = Duration::from_millis(500);
+/// Is a batch that took so long worth a warning?
+pub(super) fn is_slow(took: Duration) -> bool {
+    took > Duration::from_secs(1)
+}

@@ -6,6 +6,7 @@ pub(crate) mod history;
 pub(crate) mod life;
 pub(crate) mod model;
 pub(crate) mod snapshots;
+pub(crate) mod watched;
 
 use std::sync::Arc;
 
