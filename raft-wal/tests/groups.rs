@@ -73,3 +73,25 @@ fn writes_of_another_group_are_refused_also_after_a_restart() {
         assert!(reason.contains("in a log of"), "{reason}");
     }
 }
+
+/// A snapshot that takes the place of the whole log is of the same group.
+#[test]
+fn a_log_that_begins_behind_a_snapshot_is_of_the_group_of_the_one_before() {
+    let disk = SimDisk::new(1);
+    let mut log = open(&disk).log;
+    lead(&mut log, 7);
+    let base = LogBase {
+        position: LogPosition::new(Term(1), LogIndex(9)),
+        timestamp: Timestamp(0),
+        membership: members(&[1]),
+        membership_index: LogIndex(0),
+    };
+    log.snapshots().create(base.clone()).unwrap().finish().unwrap();
+    log.close().unwrap();
+    disk.restart();
+    let OpenedLog { mut log, restored, .. } = open(&disk);
+    assert_eq!((restored.base, restored.entries), (base, Vec::new()));
+    let outcome = log.append(&[Write::detached(None, None, vec![command(10, 1, 10)])]);
+    let Err(WalError::Refused { reason }) = outcome else { panic!("{outcome:?}") };
+    assert!(reason.contains("in a log of"), "{reason}");
+}

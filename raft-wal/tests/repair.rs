@@ -9,6 +9,7 @@ use std::sync::Arc;
 use raft_core::{
     ChunkOrder, Entry, HardState, LogIndex, LogPosition, Payload, Snapshot, Term, Write,
 };
+use raft_wal::inspect::{Fate, FileKind};
 use raft_wal::sim::{Damage, Fault, FaultRule, Operation, SimDisk};
 use raft_wal::{Log, OpenedLog, Repair, Scrubbed, WalConfig, WalError};
 use support::history::{
@@ -246,6 +247,13 @@ fn what_a_rewriting_could_not_remove_is_told_and_removed_later() {
     let kept: Vec<String> = found.map(|content| content.unwrap().summary.name).collect();
     assert_eq!(replaced, before[1..], "{kept:?}");
     assert_eq!((kept.len(), &kept[0]), (2, &before[0]));
+    let inspection = inspector.inspect().unwrap();
+    assert_eq!(inspection.damages, []);
+    for file in &inspection.files {
+        let is_replaced = replaced.contains(&file.name);
+        assert_eq!(matches!(file.kind, FileKind::Replaced), is_replaced, "{file:?}");
+        assert_eq!(file.fate == Fate::Removed, is_replaced, "{file:?}");
+    }
     let OpenedLog { restored, .. } = open(&disk).unwrap();
     assert_eq!(restored.entries, entries_behind(LogIndex(0), 30));
     assert!(segments(&disk).iter().all(|name| !replaced.contains(name)));
@@ -262,16 +270,19 @@ fn a_rewrite_begins_behind_what_is_not_needed_any_more() {
     append(&mut log, 2, 1..=30);
     log.snapshots().create(base(CLUSTER, 10)).unwrap().finish().unwrap();
     log.compact(&base(CLUSTER, 10)).unwrap();
+    cast(&mut log, 3);
     log.rewrite(&entries_behind(LogIndex(10), 30)).unwrap();
     assert_eq!(segments(&disk).len(), 1);
     // Of more than 900 bytes each, so four fill a batch.
     let written = inspector(&disk).segments().unwrap().next().unwrap().unwrap().summary;
     assert_eq!((written.batches, written.damage), (20 / 4, None));
     assert_eq!(written.entries, Some((LogIndex(11), LogIndex(30))));
+    // It stands for all of them, and knows the last vote from its beginning on.
+    assert_eq!((written.first_id, written.previous, written.hard_state), (1, None, vote(3)));
     append(&mut log, 2, 31..=31);
     disk.crash();
     let OpenedLog { restored, report, .. } = open();
-    assert_eq!((restored.hard_state, restored.base), (vote(2), base(CLUSTER, 10)));
+    assert_eq!((restored.hard_state, restored.base), (vote(3), base(CLUSTER, 10)));
     assert_eq!(restored.entries, entries_behind(LogIndex(10), 31));
     assert_eq!(report.damage, None);
 }

@@ -5,17 +5,21 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use metrics::{
-    Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    Counter, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
+    SharedString, Unit,
 };
 use raft_core::{HardState, Term, Write};
 use raft_wal::sim::{Damage, Fault, FaultRule, SimDisk};
-use raft_wal::{Completion, Opened, Repair, Space, Wal, WalConfig, WalError, WalStats};
+use raft_wal::{Completion, Disk, Opened, Repair, Space, Wal, WalConfig, WalError, WalStats};
+use support::between::{Between, Meddler};
+use support::watched::Watched;
 use support::{command, config};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -87,19 +91,27 @@ fn a_failure_is_told_as_what_it_was() {
         drop(done.send(completion));
         gate.recv_timeout(PATIENCE).ok();
     };
-    let handle = Arc::new(disk.for_this_life());
-    let Opened { wal, .. } = Wal::open_on(handle, config(), tell).unwrap();
+    let watched = Watched::on(&disk);
+    let Opened { wal, .. } = Wal::open_on(watched.clone(), config(), tell).unwrap();
     wal.submit(entry(1));
     durable(&completions);
-    disk.add_fault(FaultRule::new(Fault::Error).files("segment-"));
+    watched.seen();
+    disk.add_fault(FaultRule::new(Fault::Error).files("segment-").always());
     let vote = HardState { term: Term(2), voted_for: None };
     wal.submit(Write::detached(Some(vote), None, Vec::new()));
     wal.submit(entry(2));
     drop(open_gate);
     let told = completions.recv_timeout(PATIENCE).unwrap();
     assert!(matches!(told, Completion::Failed(WalError::Disk { .. })), "{told:?}");
+    assert!(matches!(wal.close(), Err(WalError::Poisoned)));
+    assert!(completions.recv().is_err(), "it was told already");
+    // Once, both of them.
+    let mut done = watched.seen();
+    done.retain(|operation| !operation.contains("spare"));
+    assert_eq!(done, ["write 1024 at 9216 of segment 1"]);
 }
 
+/// All values that it was given, in their order.
 #[derive(Default)]
 struct Values(Mutex<Vec<f64>>);
 
@@ -109,12 +121,26 @@ impl HistogramFn for Values {
     }
 }
 
+impl GaugeFn for Values {
+    fn increment(&self, _: f64) {
+        unreachable!("it is set");
+    }
+
+    fn decrement(&self, _: f64) {
+        unreachable!("it is set");
+    }
+
+    fn set(&self, value: f64) {
+        self.0.lock().unwrap().push(value);
+    }
+}
+
 /// Remembers what it is told.
 #[derive(Default)]
 struct Collector {
     described: Mutex<Vec<String>>,
     counters: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
-    gauges: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
+    gauges: Mutex<BTreeMap<String, Arc<Values>>>,
     histograms: Mutex<BTreeMap<String, Arc<Values>>>,
 }
 
@@ -123,8 +149,8 @@ impl Collector {
         self.counters.lock().unwrap()[name].load(Ordering::Relaxed)
     }
 
-    fn gauge(&self, name: &str) -> f64 {
-        f64::from_bits(self.gauges.lock().unwrap()[name].load(Ordering::Relaxed))
+    fn gauge(&self, name: &str) -> Vec<f64> {
+        self.gauges.lock().unwrap()[name].0.lock().unwrap().clone()
     }
 
     fn histogram(&self, name: &str) -> Vec<f64> {
@@ -156,9 +182,7 @@ impl Recorder for Collector {
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
         let mut gauges = self.gauges.lock().unwrap();
-        // What nobody has set is neither.
-        let unset = || Arc::new(AtomicU64::new(f64::NAN.to_bits()));
-        Gauge::from_arc(Arc::clone(gauges.entry(key.name().to_owned()).or_insert_with(unset)))
+        Gauge::from_arc(Arc::clone(gauges.entry(key.name().to_owned()).or_default()))
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
@@ -168,14 +192,22 @@ impl Recorder for Collector {
 }
 
 /// A log whose metrics this test collects.
-fn open(disk: &SimDisk, config: WalConfig) -> (Collector, Wal, Receiver<Completion>) {
+fn open_with(
+    disk: Arc<dyn Disk>,
+    config: WalConfig,
+    tell: impl FnMut(Completion) + Send + 'static,
+) -> (Collector, Wal) {
     let collector = Collector::default();
-    let (done, completions) = channel();
-    let tell = move |completion| drop(done.send(completion));
-    let disk = Arc::new(disk.for_this_life());
     let opened =
         metrics::with_local_recorder(&collector, || Wal::open_on(disk, config, tell)).unwrap();
-    (collector, opened.wal, completions)
+    (collector, opened.wal)
+}
+
+fn open(disk: &SimDisk, config: WalConfig) -> (Collector, Wal, Receiver<Completion>) {
+    let (done, completions) = channel();
+    let disk = Arc::new(disk.for_this_life());
+    let (collector, wal) = open_with(disk, config, move |it| drop(done.send(it)));
+    (collector, wal, completions)
 }
 
 fn durable(completions: &Receiver<Completion>) {
@@ -202,7 +234,7 @@ fn metrics_are_there_from_the_start_and_count_syncs() {
     let mut described = collector.described.lock().unwrap().clone();
     described.sort_unstable();
     assert_eq!(described, expected);
-    assert_eq!(collector.gauge("wal_space_low").to_bits(), 0_f64.to_bits());
+    assert_eq!(collector.gauge("wal_space_low"), [0.0]);
     wal.submit(Write::detached(None, None, vec![command(1, 1, 10), command(2, 1, 10)]));
     durable(&completions);
     wal.submit(entry(3));
@@ -212,104 +244,147 @@ fn metrics_are_there_from_the_start_and_count_syncs() {
     assert!((took - wal.stats().total_sync.as_secs_f64()).abs() < 1e-6, "{took}");
 }
 
-#[test]
-fn a_full_disk_is_told_once_and_so_is_room() {
-    let disk = SimDisk::new(1);
-    let (collector, wal, completions) = open(&disk, config());
-    wal.submit(entry(1));
-    durable(&completions);
-    disk.set_capacity(Some(0));
-    let (mut index, deadline) = (1, Instant::now() + PATIENCE);
-    while wal.space() == Space::Ample {
-        index += 1;
-        wal.submit(entry(index));
-        // Until one waits.
-        if completions.recv_timeout(Duration::from_millis(5)).is_err() {
-            assert!(Instant::now() < deadline, "neither written nor waiting");
-        }
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited for ever: {what}");
+        std::thread::yield_now();
     }
-    // The flag is set before the gauge, by another thread.
-    let told = |low: f64| {
-        while collector.gauge("wal_space_low").to_bits() != low.to_bits() {
-            assert!(Instant::now() < deadline, "nobody told");
-            std::thread::yield_now();
-        }
-    };
-    told(1.0);
-    disk.set_capacity(None);
-    told(0.0);
-    assert_eq!(wal.space(), Space::Ample);
 }
 
+/// Whoever prepares a segment tells that it begins, and is told how it ends.
+struct Asked {
+    begun: SyncSender<()>,
+    end: Mutex<Receiver<io::Result<()>>>,
+}
+
+impl Meddler for Asked {
+    fn create(&self) -> io::Result<()> {
+        if std::thread::current().name() != Some("wal-spare") {
+            return Ok(());
+        }
+        self.begun.send(()).ok();
+        self.end.lock().unwrap().recv_timeout(PATIENCE).unwrap_or(Ok(()))
+    }
+}
+
+/// However often there is none.
+#[test]
+fn a_full_disk_is_told_once_and_so_is_room() {
+    let ((begun, begins), (end, ends)) = (sync_channel(9), channel());
+    let disk = Between::on(&SimDisk::new(1), Arc::new(Asked { begun, end: Mutex::new(ends) }));
+    let (done, completions) = channel();
+    let tell = move |it| drop(done.send(it));
+    let (collector, wal) = open_with(disk, config(), tell);
+    wal.submit(entry(1));
+    durable(&completions);
+    let told = |expected: &[f64]| {
+        wait_until("what is told", || collector.gauge("wal_space_low").len() >= expected.len());
+        assert_eq!(collector.gauge("wal_space_low"), expected);
+    };
+    told(&[0.0]);
+    for _ in 0..2 {
+        begins.recv_timeout(PATIENCE).unwrap();
+        end.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+        told(&[0.0, 1.0]);
+        assert_eq!(wal.space(), Space::Low);
+    }
+    // It is asked for again when the last answer has arrived.
+    begins.recv_timeout(PATIENCE).unwrap();
+    told(&[0.0, 1.0]);
+    end.send(Ok(())).unwrap();
+    told(&[0.0, 1.0, 0.0]);
+    assert_eq!(wal.space(), Space::Ample);
+    // The next segment, and the one behind it.
+    drop(end);
+    for index in 2..20 {
+        wal.submit(entry(index));
+        durable(&completions);
+    }
+    wal.close().unwrap();
+    told(&[0.0, 1.0, 0.0]);
+}
+
+/// The last sealed segment: what is read again beside its repair is the first one.
 #[test]
 fn damage_and_its_repair_are_counted() {
     const LAST: u64 = 100;
     let disk = SimDisk::new(1);
     let often = WalConfig { scrub_interval: Duration::from_millis(1), ..config() };
-    let (collector, wal, completions) = open(&disk, often);
+    let (open_gate, gate) = channel::<()>();
+    let (done, completions) = channel();
+    // Behind each completion the writer stands still, until the test goes on.
+    let tell = move |completion| {
+        drop(done.send(completion));
+        gate.recv_timeout(PATIENCE).ok();
+    };
+    let (collector, wal) = open_with(Arc::new(disk.for_this_life()), often, tell);
     for index in 1..=LAST {
         wal.submit(entry(index));
         durable(&completions);
+        if index < LAST {
+            open_gate.send(()).unwrap();
+        }
     }
+    let same = |damages, repairs| {
+        let stats = wal.stats();
+        assert_eq!((stats.damages, stats.repairs), (damages, repairs));
+        assert_eq!(collector.counter("wal_damages_total"), damages);
+        assert_eq!(collector.counter("wal_repairs_total"), repairs);
+        let scrubbed = stats.scrubbed_bytes;
+        assert_eq!(collector.counter("wal_scrubbed_bytes_total"), scrubbed);
+        assert_eq!(scrubbed % config().segment_bytes, 0, "segments are read as a whole");
+        scrubbed
+    };
+    same(0, 0);
     let mut segments = disk.names();
     segments.retain(|name| name.starts_with("segment-"));
     segments.sort_by_key(|name| name[name.len().saturating_sub(20)..].to_owned());
-    assert!(disk.damage(&segments[1], &Damage::FlipBit { at: 9000, bit: 3 }));
-    // Once found it is told again and again, until it is made good.
-    let mut told = 0;
-    let repaired_after = |after: u64| {
-        wal.rewrite((after + 1..=LAST).map(|index| command(index, 1, 300)).collect());
-        let deadline = Instant::now() + PATIENCE;
-        while wal.stats().repairs == 0 {
-            assert!(Instant::now() < deadline, "it is not repaired");
-            std::thread::yield_now();
-        }
-    };
-    match completions.recv_timeout(PATIENCE).unwrap() {
-        Completion::Damaged(Repair::Entries { after }) => {
-            told += 1;
-            repaired_after(after.0);
-        }
-        other => panic!("{other:?}"),
-    }
-    // What it found before it was repaired.
-    let stats = wal.stats();
+    let damaged = &segments[segments.len() - 2];
+    assert!(disk.damage(damaged, &Damage::FlipBit { at: 9000, bit: 3 }));
+    open_gate.send(()).unwrap();
+    let found = completions.recv_timeout(PATIENCE).unwrap();
+    let Completion::Damaged(Repair::Entries { after }) = found else { panic!("{found:?}") };
+    assert!(same(1, 0) > 0);
+    wal.rewrite((after.0 + 1..=LAST).map(|index| command(index, 1, 300)).collect());
+    wal.submit(entry(LAST + 1));
+    open_gate.send(()).unwrap();
+    durable(&completions);
+    same(1, 1);
+    assert!(!disk.names().contains(damaged));
+    drop(open_gate);
     wal.close().unwrap();
-    told += completions.iter().filter(|it| matches!(it, Completion::Damaged(_))).count() as u64;
-    assert!(stats.damages >= 1 && stats.damages <= told, "{stats:?}, {told} told");
-    assert_eq!(stats.repairs, 1);
-    assert_eq!(collector.counter("wal_repairs_total"), 1);
-    assert!(collector.counter("wal_damages_total") >= told);
-    assert!(collector.counter("wal_scrubbed_bytes_total") >= stats.scrubbed_bytes);
-    assert!(stats.scrubbed_bytes >= 16 << 10, "{stats:?}");
+    assert!(completions.recv().is_err(), "it was told once");
 }
 
 /// A log that has nothing to do marks its end, so that damage to it is told from a torn write.
 #[test]
 fn an_idle_log_is_marked() {
-    let disk = SimDisk::new(1);
+    let watched = Watched::on(&SimDisk::new(1));
     let (done, completions) = channel();
     let config = WalConfig { mark_after: Duration::from_millis(1), ..config() };
     let tell = move |completion| drop(done.send(completion));
-    let handle = Arc::new(disk.for_this_life());
-    let Opened { wal, .. } = Wal::open_on(handle, config, tell).unwrap();
+    let Opened { wal, .. } = Wal::open_on(watched.clone(), config, tell).unwrap();
+    watched.seen();
     wal.submit(entry(1));
     durable(&completions);
-    let deadline = Instant::now() + PATIENCE;
-    let end = |disk: &SimDisk| {
-        let inspector = support::life::inspector(disk);
-        let segments = inspector.segments().unwrap();
-        segments.map(|content| content.unwrap().summary.data_end).max().unwrap()
-    };
-    let twin = SimDisk::new(1);
-    let mut log = support::open(&twin).unwrap().log;
-    log.append(&[entry(1)]).unwrap();
-    log.sync().unwrap();
-    // A sector behind what was written.
-    let is_marked = || end(&disk) == end(&twin) + 512;
-    while !is_marked() {
-        assert!(Instant::now() < deadline, "there is no mark");
-        std::thread::yield_now();
-    }
+    let seen = Mutex::new(Vec::new());
+    wait_until("a mark", || {
+        let mut seen = seen.lock().unwrap();
+        seen.append(&mut watched.seen());
+        // Segments are prepared beside it.
+        seen.retain(|operation| !operation.contains("spare"));
+        seen.len() == 4
+    });
     wal.close().unwrap();
+    let expected = [
+        "write 512 at 8704 of segment 1",
+        "sync segment 1",
+        "write 512 at 9216 of segment 1",
+        "sync segment 1",
+    ];
+    assert_eq!(*seen.lock().unwrap(), expected);
+    let mut later = watched.seen();
+    later.retain(|operation| !operation.contains("spare"));
+    assert_eq!(later, [""; 0], "once is enough");
 }
