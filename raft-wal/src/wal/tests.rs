@@ -35,12 +35,20 @@ fn vote(term: u64) -> Write {
 
 /// A log of a full disk that does not look by itself whether there is room again.
 fn full(disk: &SimDisk) -> (Wal, Receiver<Completion>) {
+    full_with(disk, || {})
+}
+
+/// The same; behind each completion the writer does this before anything else.
+fn full_with(disk: &SimDisk, behind: impl Fn() + Send + 'static) -> (Wal, Receiver<Completion>) {
     let (tell, completions) = channel();
     let OpenedLog { log, .. } = Log::open(Arc::new(disk.for_this_life()), &config()).unwrap();
     let mut timers = Timers::new(&config(), Instant::now());
     timers.space_retry = 100 * PATIENCE;
     disk.set_capacity(Some(disk.used_bytes()));
-    let tell = move |completion| drop(tell.send(completion));
+    let tell = move |completion| {
+        drop(tell.send(completion));
+        behind();
+    };
     (Wal::start(log, timers, &config(), tell).unwrap(), completions)
 }
 
@@ -97,7 +105,9 @@ fn a_log_that_waits_for_room_wakes_up_to_be_closed() {
 #[test]
 fn a_disk_stays_full_until_there_is_room_for_a_segment() {
     let disk = SimDisk::new(1);
-    let (wal, completions) = full(&disk);
+    let gate = Arc::new(Mutex::new(()));
+    let pass = Arc::clone(&gate);
+    let (wal, completions) = full_with(&disk, move || drop(lock(&pass)));
     let hear = || {
         let completion = completions.recv_timeout(PATIENCE).unwrap();
         assert!(matches!(completion, Completion::Durable(_)), "{completion:?}");
@@ -111,11 +121,12 @@ fn a_disk_stays_full_until_there_is_room_for_a_segment() {
     }
     wait_until("the shortage", || wal.space() == Space::Low);
     for term in 1..3 {
+        let standstill = lock(&gate);
         wal.submit(vote(term));
         hear();
         assert_eq!(wal.space(), Space::Low);
+        drop(standstill);
     }
-    // What waits is written as soon as it is woken up, and that is the end of it.
     disk.set_capacity(None);
     assert_eq!(wal.stats().waits_for_space, 0);
     for _ in 0..4 {
