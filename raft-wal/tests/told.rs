@@ -319,6 +319,8 @@ fn damage_and_its_repair_are_counted() {
         gate.recv_timeout(PATIENCE).ok();
     };
     let (collector, wal) = open_with(Arc::new(disk.for_this_life()), often, tell);
+    // It goes before the log, which waits for it.
+    let open_gate = open_gate;
     for index in 1..=LAST {
         wal.submit(entry(index));
         durable(&completions);
