@@ -321,6 +321,9 @@ fn damage_and_its_repair_are_counted() {
     let (collector, wal) = open_with(Arc::new(disk.for_this_life()), often, tell);
     // It goes before the log, which waits for it.
     let open_gate = open_gate;
+    // When there is nothing yet to be read again, that is looked at later.
+    let opened = Instant::now();
+    wait_until("the first time", || opened.elapsed() > Duration::from_millis(2));
     for index in 1..=LAST {
         wal.submit(entry(index));
         durable(&completions);

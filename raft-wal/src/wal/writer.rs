@@ -253,9 +253,9 @@ impl<F: FnMut(Completion)> Writer<F> {
         }
         if take_due(&mut self.timers.scrub, now) {
             // Asked again when it is done, or later if there was nothing to do.
-            let is_ordered = self.log.next_scrub().is_some_and(|job| self.helpers.scrub(job));
-            if !is_ordered {
-                self.timers.scrub_later(now);
+            self.timers.scrub_later(now);
+            if self.log.next_scrub().is_some_and(|job| self.helpers.scrub(job)) {
+                self.timers.scrub = None;
             }
         }
         if self.timers.may_ask_for_room(now)
