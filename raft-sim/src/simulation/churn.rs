@@ -6,7 +6,6 @@ use raft_core::{Membership, NodeId};
 use super::Simulation;
 use super::kinds::Kind;
 use crate::machine::Workload;
-use crate::transcript;
 
 /// What operators are after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +28,7 @@ impl<W: Workload> Simulation<W> {
             (_, 0) => self.replace_while_another_is_down(leader, &now),
             (_, 1) if !only => {
                 let without = now.without(leader).ok();
-                if without.is_some_and(|target| self.ask_for(leader, &target)) {
+                if without.is_some_and(|target| self.ask_for(leader, &target, None)) {
                     self.count(Kind::LeaderRemoved);
                 }
             }
@@ -68,7 +67,7 @@ impl<W: Workload> Simulation<W> {
                 target = target.with_learner(id).unwrap_or(target);
             }
         }
-        self.ask_for(leader, &target);
+        self.ask_for(leader, &target, None);
     }
 
     /// One after the other goes, or all but the leader.
@@ -80,7 +79,7 @@ impl<W: Workload> Simulation<W> {
         for &id in others.iter().skip(if all { 0 } else { first }).take(if all { 99 } else { 1 }) {
             target = target.without(id).unwrap_or(target);
         }
-        self.ask_for(leader, &target);
+        self.ask_for(leader, &target, None);
     }
 
     fn replace_while_another_is_down(&mut self, leader: NodeId, now: &Membership) {
@@ -99,19 +98,8 @@ impl<W: Workload> Simulation<W> {
         } else {
             without.and_then(|it| it.with_learner(new))
         };
-        if self.runs(leader) && target.is_ok_and(|target| self.ask_for(leader, &target)) {
+        if self.runs(leader) && target.is_ok_and(|target| self.ask_for(leader, &target, None)) {
             self.count(Kind::ReplacedWhileDown);
         }
-    }
-
-    /// Asks a leader for these members. Did it take that on?
-    fn ask_for(&mut self, leader: NodeId, target: &Membership) -> bool {
-        let taken = self.cluster.change(leader, target, None);
-        self.report.changes_taken += u64::from(taken.is_ok());
-        self.note(|| {
-            format!("{leader} is asked for the members {target}: {}", transcript::taken(&taken))
-        });
-        self.poll_soon(leader);
-        taken.is_ok()
     }
 }

@@ -112,14 +112,7 @@ impl<W: Workload> Simulation<W> {
                 without.and_then(|it| it.with_learner(new))
             };
             if let Ok(target) = target {
-                let taken = self.cluster.change(leader, &target, None);
-                self.note(|| {
-                    format!(
-                        "{leader} is asked for the members {target}: {}",
-                        transcript::taken(&taken)
-                    )
-                });
-                self.poll_soon(leader);
+                self.ask_for(leader, &target, None);
             }
         }
         let wait = self.up_to(self.timeout() * 2);
@@ -173,12 +166,26 @@ impl<W: Workload> Simulation<W> {
         };
         let Ok(target) = target else { return };
         let expected = self.random.bool().then_some(status.membership_index);
-        let taken = self.cluster.change(leader, &target, expected);
+        self.ask_for(leader, &target, expected);
+    }
+
+    /// Asks a leader for these members. Did it take that on?
+    pub(super) fn ask_for(
+        &mut self,
+        leader: NodeId,
+        target: &Membership,
+        expected: Option<LogIndex>,
+    ) -> bool {
+        let taken = self.cluster.change(leader, target, expected);
         self.report.changes_taken += u64::from(taken.is_ok());
         self.note(|| {
             format!("{leader} is asked for the members {target}: {}", transcript::taken(&taken))
         });
+        if taken.is_ok() {
+            self.check_change_rests_on_the_living(leader, target);
+        }
         self.poll_soon(leader);
+        taken.is_ok()
     }
 
     pub(super) fn hand_over(&mut self) {

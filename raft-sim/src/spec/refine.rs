@@ -135,7 +135,7 @@ impl Spec {
     fn note(&mut self, id: NodeId, envelope: &Envelope) {
         let server = self.server(id);
         match envelope.message {
-            Message::RequestVoteReply { ballot, granted: true } => {
+            Message::RequestVoteReply { ballot, granted: true } if server.asked == Some(ballot) => {
                 if ballot.kind.binds() {
                     server.votes_granted.insert(envelope.from);
                 } else {
