@@ -63,6 +63,8 @@ pub struct Simulation<W: Workload> {
     begin_operations: bool,
     /// Those that are whole in the second phase.
     good: BTreeSet<NodeId>,
+    /// How often those, or anyone before, have stored a piece of a snapshot.
+    pieces_stored: u64,
     /// When progress is asked for again.
     next_probe: Instant,
     /// Who waits for what at which node.
@@ -157,6 +159,7 @@ impl<W: Workload> Simulation<W> {
             clients: Vec::new(),
             begin_operations: true,
             good: BTreeSet::new(),
+            pieces_stored: 0,
             next_probe: Instant::default(),
             services: BTreeMap::new(),
             history: History::default(),

@@ -81,6 +81,7 @@ impl<W: Workload> Simulation<W> {
             }
             Happening::Store(id, life) if lives(id, life) => {
                 self.cluster.store_incoming(id);
+                self.pieces_stored += u64::from(self.chaos || self.good.contains(&id));
                 self.poll_soon(id);
             }
             Happening::Cut(id, life) if lives(id, life) => self.cut(id),

@@ -114,7 +114,7 @@ impl<W: Workload> Simulation<W> {
     ) -> Option<LogIndex> {
         let patience = self.cluster.now.after(timeout * 100 + CATCHING_UP_MAX);
         let mut deadline = self.cluster.now.after(timeout * 10);
-        let (mut known, mut looked) = ((Term(0), 0), self.next_probe);
+        let (mut known, mut looked) = ((Term(0), 0, 0), self.next_probe);
         while self.cluster.now < deadline.min(patience) {
             if let Some(goal) = self.progress() {
                 return Some(goal);
@@ -132,20 +132,22 @@ impl<W: Workload> Simulation<W> {
         None
     }
 
-    /// The newest leader's term, and how much these have of what it has, as far as it knows.
-    fn caught_up(&self, good: &BTreeSet<NodeId>) -> (Term, u64) {
+    /// The newest leader's term, and how much these have of what it has, as far as it knows; and of snapshots that
+    /// it does not know of: some may fetch one that an earlier leader, with a link that flaps, has offered.
+    fn caught_up(&self, good: &BTreeSet<NodeId>) -> (Term, u64, u64) {
         let running = self.cluster.ids().into_iter().filter(|&id| self.runs(id));
         let leaders = running.filter(|&id| self.cluster.node(id).role().0 == RoleKind::Leader);
         let leader = leaders.max_by_key(|&id| self.cluster.node(id).role().1);
         let Some(Status { term, peers, .. }) = leader.map(|id| self.cluster.node(id).status())
         else {
-            return (Term(0), 0);
+            return (Term(0), 0, self.pieces_stored);
         };
         let has = |peer: &PeerStatus| match peer.pace {
             PeerPace::Snapshot { held } => peer.match_index.0 + held,
             _ => peer.match_index.0,
         };
-        (term, peers.iter().filter(|peer| good.contains(&peer.id)).map(has).sum())
+        let has = peers.iter().filter(|peer| good.contains(&peer.id)).map(has).sum();
+        (term, has, self.pieces_stored)
     }
 
     /// A command of a client that only this phase has, as soon as it is acknowledged.
