@@ -118,7 +118,6 @@ impl<W: Workload> Simulation<W> {
             self.later(wait, Happening::Applied(id, life, applied));
         }
         if self.runs(id) {
-            self.watch_disk(id);
             self.settle(id, &proposals, &committed, reads);
         }
         for envelope in messages {
