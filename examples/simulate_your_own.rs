@@ -9,6 +9,8 @@
 //! compared with a replay of the log; a seed that breaks something is made small, and its story told.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use raft_sim::campaign::Campaign;
@@ -102,23 +104,32 @@ impl Workload for Adders {
 
 const EVENTS: u64 = 5_000;
 
+/// A line on standard output. A reader who goes away, as `head` does, is no failure of any seed.
+fn tell(line: impl Display) {
+    let _nobody_reads_it = writeln!(std::io::stdout(), "{line}");
+}
+
 fn main() -> ExitCode {
     let run = |plan: &Plan, watch| Simulation::new(plan, Adders, watch).run();
     if let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
-        let lines = Some(Box::new(|line| println!("{line}")) as _);
-        println!("{:#?}", run(&Plan::new(seed, EVENTS), Watch { lines, ..Watch::default() }));
+        let lines = Some(Box::new(|line| tell(line)) as _);
+        let report = run(&Plan::new(seed, EVENTS), Watch { lines, ..Watch::default() });
+        tell(format_args!("{report:#?}"));
         return ExitCode::SUCCESS;
     }
     let outcome = Campaign::new(1, 100, EVENTS).run(run, |_| {});
     for (what, count) in outcome.report.counts() {
-        println!("{count:>12} {what}");
+        tell(format_args!("{count:>12} {what}"));
     }
     for failure in &outcome.failures {
-        println!("{failure}");
-        println!("  SEED={} cargo run --release --example simulate_your_own", failure.seed);
+        tell(failure);
+        tell(format_args!(
+            "  SEED={} cargo run --release --example simulate_your_own",
+            failure.seed
+        ));
     }
     let Some(first) = outcome.failures.first() else { return ExitCode::SUCCESS };
-    println!("\nseed {}, as small as it gets:\n", first.seed);
-    println!("{}", shrink(&run, &Plan::new(first.seed, EVENTS), Some(&first.broken), 500));
+    tell(format_args!("\nseed {}, as small as it gets:\n", first.seed));
+    tell(shrink(&run, &Plan::new(first.seed, EVENTS), Some(&first.broken), 500));
     ExitCode::FAILURE
 }

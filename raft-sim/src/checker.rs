@@ -26,6 +26,7 @@
 //! | term, commit, applied never fall | `nodes.rs: check_indexes` | `explain` |
 //! | match never falls, per leadership and incarnation of the peer | `nodes.rs: check_match` | – |
 //! | one vote per term, over all lives of a node | `nodes.rs: check_indexes`, `check_vote` | `handle_request_vote_request`, `restart` |
+//! | a leader gives up only for a reason, and a removed one does; a joint phase that is committed ends | `nodes.rs: check_duties` | – |
 //! | Leader Append-Only | `nodes.rs: check_leader` | `explain_appended` |
 //! | of two configurations in a row no two majorities miss each other | `nodes.rs: check_leader` | `client_request` |
 //! | what was durable is there after a restart | `storage::shipping` (`found.rs`) | `restart` |
@@ -149,7 +150,7 @@ impl Checker {
         let member = &members[&id];
         let node = member.node.as_ref().expect("a node that moves runs");
         let (status, disk) = (node.status(), member.disk.durable());
-        self.check_node(members, id, &status);
+        self.check_node(members, id, &status, cause);
         if let Some(spec) = &mut self.spec {
             spec.observe(id, cause, View { node, status: &status, disk });
         }

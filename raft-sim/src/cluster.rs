@@ -247,7 +247,8 @@ impl<D: Storage, M: StateMachine> Cluster<D, M> {
         self.members[&id].pace.when(deadline)
     }
 
-    fn clock(&self, id: NodeId) -> Instant {
+    /// What the clock of a node shows.
+    pub fn clock(&self, id: NodeId) -> Instant {
         self.members[&id].pace.at(self.now)
     }
 

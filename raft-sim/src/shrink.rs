@@ -267,7 +267,8 @@ mod tests {
             }
         }
         left.sort_unstable();
-        assert!(left.len() == 3 && left[1].0 <= 2, "so many interventions are left: {left:?}");
+        // A pause, a partition, and perhaps one more that leads to them.
+        assert!(left.len() == 3 && left[1].0 <= 3, "so many interventions are left: {left:?}");
     }
 
     #[test]

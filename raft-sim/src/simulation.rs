@@ -11,6 +11,7 @@ mod churn;
 pub mod clients;
 mod disks;
 mod driver;
+mod duties;
 mod faults;
 mod happening;
 mod kinds;
@@ -32,7 +33,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use raft_core::{Envelope, Input, Instant, LogIndex, NodeId, RoleKind};
+use raft_core::{Input, Instant, NodeId, RoleKind};
 
 use crate::cluster::Cluster;
 use crate::digest::seed_of;
@@ -42,63 +43,15 @@ use crate::storage::shipping::Store;
 use crate::transcript;
 use agenda::{Agenda, Planned};
 use clients::Client;
+use duties::Unfinished;
 use faults::Trouble;
+use happening::Happening;
 pub use kinds::{Counts, Kind, Moment};
-use network::Flapping;
 pub use options::Options;
 pub use report::{Report, Section};
 use service::Service;
 pub use trace::Listener;
 use trace::Trace;
-use traffic::Traffic;
-
-#[derive(Clone, Debug)]
-enum Happening {
-    Deliver(Envelope),
-    /// The disk of this life of a node finishes what it was given.
-    Sync(NodeId, u64),
-    /// This life of a node is polled, if it still waits for that.
-    Poll(NodeId, u64),
-    Applied(NodeId, u64, LogIndex),
-    /// This life of a node reads a chunk for a peer, or stores what has come of a snapshot.
-    ReadChunk(NodeId, u64),
-    Store(NodeId, u64),
-    /// This life of a node cuts a snapshot.
-    Cut(NodeId, u64),
-    /// The log of this life of a node was idle for a while.
-    Mark(NodeId, u64),
-    /// Some node reads again what it wrote long ago.
-    Scrub,
-    /// Something about a disk goes wrong; there is room on this disk again.
-    DiskFault,
-    Room(NodeId),
-    /// The first is gone for good, and the second is to take its place.
-    Replace(NodeId, NodeId),
-    /// Someone changes the members, hands leadership over, or cuts a snapshot unasked.
-    Operator,
-    /// This node hears nobody for a while.
-    Deafen(NodeId),
-    Restart(NodeId),
-    Heal(u64),
-    Flap(Flapping),
-    /// The next leader is to be left behind; so many times more it may be looked for.
-    LeaveBehind(u32),
-    /// A message that was held back, and how many lives its sender and its receiver had had then.
-    Late(Envelope, (u64, u64)),
-    Pause(NodeId),
-    Resume(NodeId),
-    /// In a storm this node crashes.
-    Storm(NodeId),
-    /// Somebody wants other members.
-    Change,
-    Stranger,
-    /// Those who are broken for ever say again what was said once.
-    Stale,
-    Crash(NodeId, u64),
-    /// Between clients and nodes.
-    Traffic(Traffic),
-    Fault,
-}
 
 /// One run.
 pub struct Simulation<W: Workload> {
@@ -110,6 +63,8 @@ pub struct Simulation<W: Workload> {
     begin_operations: bool,
     /// Those that are whole in the second phase.
     good: BTreeSet<NodeId>,
+    /// How often those, or anyone before, have stored a piece of a snapshot.
+    pieces_stored: u64,
     /// When progress is asked for again.
     next_probe: Instant,
     /// Who waits for what at which node.
@@ -135,6 +90,10 @@ pub struct Simulation<W: Workload> {
     unpolled: BTreeSet<NodeId>,
     /// Until when a disk takes, and the life of the node.
     busy: BTreeMap<NodeId, (u64, Instant)>,
+    /// When a node heard another one last: the first of each pair the second.
+    heard: BTreeMap<(NodeId, NodeId), Instant>,
+    /// What the disks of leaders have not finished.
+    unfinished: BTreeMap<NodeId, Unfinished>,
     /// Whose newest snapshot turned out damaged: they are to cut another one.
     without_snapshot: BTreeSet<NodeId>,
     /// The number of the next node that joins.
@@ -142,6 +101,8 @@ pub struct Simulation<W: Workload> {
     /// So many events make the first phase.
     events: u64,
     chaos: bool,
+    /// So many events had happened when chaos ended.
+    events_of_chaos: u64,
     trouble: Trouble,
     trace: Trace,
     report: Report,
@@ -198,6 +159,7 @@ impl<W: Workload> Simulation<W> {
             clients: Vec::new(),
             begin_operations: true,
             good: BTreeSet::new(),
+            pieces_stored: 0,
             next_probe: Instant::default(),
             services: BTreeMap::new(),
             history: History::default(),
@@ -213,10 +175,13 @@ impl<W: Workload> Simulation<W> {
             paused: BTreeSet::new(),
             unpolled: BTreeSet::new(),
             busy: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
             without_snapshot: BTreeSet::new(),
             next_id,
             events,
             chaos: true,
+            events_of_chaos: 0,
             trouble: Trouble::default(),
             trace: Trace::new(watch.lines),
             report: Report::default(),
@@ -306,6 +271,7 @@ impl<W: Workload> Simulation<W> {
     /// The next thing on the agenda, or the next timer of a node, whichever comes first.
     fn one_event(&mut self) {
         self.report.events += 1;
+        self.check_that_it_does_not_drown();
         let running = self.cluster.ids().into_iter().filter(|&id| self.runs(id));
         let timer = running.map(|id| (self.cluster.deadline(id), id)).min();
         let next = self.agenda.next_at();
@@ -319,6 +285,7 @@ impl<W: Workload> Simulation<W> {
                 self.trace.note_timer(self.cluster.now, id);
                 self.trace.begin(self.cluster.now, || format!("the timer of {id} runs out"));
                 self.cluster.step(id, Input::Timer);
+                self.check_hanging_disk(id);
                 self.poll_soon(id);
             }
             _ => {
@@ -337,6 +304,7 @@ impl<W: Workload> Simulation<W> {
     /// From here on it is the event with this seed that happens.
     fn begin(&mut self, seed: u64) {
         self.seed = seed;
+        self.trouble.hearing = None;
         self.random = fastrand::Rng::with_seed(seed);
     }
 
@@ -348,80 +316,52 @@ impl<W: Workload> Simulation<W> {
         self.trace.note_often(self.cluster.now, what, line);
     }
 
-    fn happen(&mut self, happening: Happening) {
-        let lives = |id: NodeId, life: u64| {
-            self.runs(id) && self.cluster.members.get(&id).is_some_and(|it| it.lives == life)
-        };
-        match happening {
-            Happening::Deliver(envelope) => self.deliver(envelope),
-            Happening::Sync(id, life) if lives(id, life) => self.sync(id),
-            Happening::Poll(id, life) if lives(id, life) && self.unpolled.contains(&id) => {
-                self.poll(id);
-            }
-            Happening::Applied(id, life, index) if lives(id, life) => self.apply(id, index),
-            // A paused node does all that when it goes on.
-            Happening::ReadChunk(id, life) if lives(id, life) => {
-                self.cluster.read_chunk(id);
-                self.miss_snapshot(id);
-                self.poll_soon(id);
-            }
-            Happening::Store(id, life) if lives(id, life) => {
-                self.cluster.store_incoming(id);
-                self.poll_soon(id);
-            }
-            Happening::Cut(id, life) if lives(id, life) => self.cut(id),
-            Happening::Mark(id, life) if lives(id, life) => self.mark(id),
-            Happening::Scrub => self.scrub(),
-            Happening::DiskFault => self.disk_fault(),
-            Happening::Room(id) => self.make_room(id),
-            Happening::Replace(old, new) => self.replace(old, new),
-            Happening::Operator => self.operator(),
-            Happening::Deafen(id) => self.deafen(id),
-            Happening::Sync(id, _)
-            | Happening::Poll(id, _)
-            | Happening::Applied(id, ..)
-            | Happening::ReadChunk(id, _)
-            | Happening::Store(id, _)
-            | Happening::Cut(id, _)
-            | Happening::Mark(id, _)
-                if self.paused.contains(&id) =>
-            {
-                self.trouble.held.entry(id).or_default().push(happening);
-            }
-            Happening::Sync(..)
-            | Happening::Poll(..)
-            | Happening::Applied(..)
-            | Happening::ReadChunk(..)
-            | Happening::Store(..)
-            | Happening::Cut(..)
-            | Happening::Mark(..) => {}
-            Happening::Restart(id) => self.restart(id),
-            Happening::Heal(number) => self.heal(number),
-            Happening::Flap(flapping) => self.flap_on(flapping),
-            Happening::LeaveBehind(tries) => self.leave_behind(tries),
-            Happening::Late(envelope, lives) => self.deliver_late(envelope, lives),
-            Happening::Storm(id) => self.crash_in_storm(id),
-            Happening::Change => self.change_members(),
-            Happening::Stranger => self.stranger(),
-            Happening::Stale => self.say_again(),
-            Happening::Pause(id) => self.pause(id),
-            Happening::Resume(id) => self.resume(id),
-            Happening::Crash(id, life) => {
-                let lives = self.cluster.members.get(&id).is_some_and(|it| it.lives == life);
-                if self.chaos && lives {
-                    self.crash(id);
-                }
-            }
-            Happening::Traffic(traffic) => self.arrive(traffic),
-            Happening::Fault => self.fault(),
-        }
-    }
-
     /// A node that leads, or takes itself to lead: any of them, if there are several.
     fn leader(&mut self) -> Option<NodeId> {
         let leads =
             |&id: &NodeId| self.runs(id) && self.cluster.node(id).role().0 == RoleKind::Leader;
         let leaders: Vec<NodeId> = self.cluster.ids().into_iter().filter(leads).collect();
         (!leaders.is_empty()).then(|| leaders[self.random.usize(..leaders.len())])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::digest_machine::DigestMachine;
+    use crate::machine::Operation;
+    use progress::EVENTS_MAX;
+
+    struct Idle;
+
+    impl Workload for Idle {
+        type Machine = DigestMachine;
+
+        fn machine(&self) -> DigestMachine {
+            DigestMachine::default()
+        }
+
+        fn next(&self, _client: u64, _number: u64, _random: &mut fastrand::Rng) -> Operation {
+            Operation::Query(Bytes::new())
+        }
+
+        fn decides(&self, _command: &Bytes, _response: &Bytes) -> bool {
+            true
+        }
+    }
+
+    /// In the last phase one thing makes the next happen, and time hardly goes by.
+    #[test]
+    #[should_panic(expected = "the run drowns: 1000001 events since chaos ended")]
+    fn a_run_in_which_one_message_makes_another_ends() {
+        let mut simulation = Simulation::new(&Plan::new(1, 0), Idle, Watch::default());
+        simulation.chaos = false;
+        simulation.agenda = Agenda::default();
+        for _ in 0..=EVENTS_MAX {
+            simulation.later(Duration::ZERO, Happening::Heal(1));
+            simulation.one_event();
+        }
     }
 }

@@ -18,17 +18,18 @@
 mod log;
 mod messages;
 mod refine;
+mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use raft_core::{
-    Entry, GroupId, HardState, Incarnation, LogIndex, LogPosition, Membership, NodeId, Payload,
-    RoleKind, Term,
+    Entry, GroupId, HardState, LogIndex, LogPosition, Membership, NodeId, Payload, RoleKind, Term,
 };
 
 use crate::storage::durable::Durable;
 use log::Log;
 pub use refine::{Cause, View};
+use server::Server;
 
 /// All servers, and what is remembered of the past: the leaders, their logs, what was committed.
 #[derive(Clone, Debug, Default)]
@@ -43,36 +44,6 @@ pub struct Spec {
     pub group: GroupId,
     /// How many steps of nodes were explained.
     pub steps: u64,
-}
-
-/// One server: the variables of `raft.tla`, by their names.
-#[derive(Clone, Debug)]
-struct Server {
-    role: RoleKind,
-    current_term: Term,
-    voted_for: Option<NodeId>,
-    log: Log,
-    commit_index: LogIndex,
-    /// Who has voted for it in its current term, and who would in the next: who said so to which question.
-    votes_granted: BTreeSet<NodeId>,
-    pre_votes_granted: BTreeMap<(u64, u64), BTreeSet<NodeId>>,
-    /// As a leader: how far each of the others has acknowledged its log, and on which of its disks.
-    match_index: BTreeMap<NodeId, (Incarnation, LogIndex)>,
-    /// It campaigns because the leader wanted it to.
-    consent: bool,
-    /// The configurations in its log, with what it stands on; the last one is in effect.
-    configurations: Vec<(LogIndex, Membership)>,
-    /// Where its log begins in fact.
-    base: LogPosition,
-    /// What it takes to be on its disk.
-    durable: LogIndex,
-    incarnation: Incarnation,
-    /// What its disk had and lost.
-    lost: LogPosition,
-    /// Ends of the log that it may have asked for votes with, in its current term.
-    announced: BTreeSet<LogPosition>,
-    /// What has left the server about its term and its vote: it must remember that much.
-    promised: HardState,
 }
 
 /// A term that has a leader.
@@ -117,34 +88,6 @@ fn may_follow(now: &Membership, next: &Membership) -> bool {
     }
     let difference = voters.symmetric_difference(&next_voters).count();
     set(next.outgoing()) == voters || next.outgoing().is_empty() && difference <= 1
-}
-
-impl Server {
-    fn configuration(&self) -> &(LogIndex, Membership) {
-        self.configurations.last().expect("a log stands on a configuration")
-    }
-
-    /// Does it vote in the configuration that is committed, or in one that may come to be?
-    fn may_have_a_vote(&self, id: NodeId) -> bool {
-        let committed = self.configurations.iter().rposition(|(at, _)| *at <= self.commit_index);
-        let possible = &self.configurations[committed.unwrap_or(0)..];
-        possible.iter().any(|(_, it)| it.voters().contains(&id) || it.outgoing().contains(&id))
-    }
-
-    fn put(&mut self, entry: &Entry) {
-        self.log.put(entry.position());
-        self.configurations.retain(|(at, _)| *at < entry.index);
-        if let Payload::Membership(membership) = &entry.payload {
-            self.configurations.push((entry.index, membership.clone()));
-        }
-    }
-
-    fn enter(&mut self, term: Term, voted_for: Option<NodeId>) {
-        (self.current_term, self.voted_for, self.consent) = (term, voted_for, false);
-        self.votes_granted.clear();
-        self.pre_votes_granted.clear();
-        self.announced.clear();
-    }
 }
 
 /// The actions.
@@ -206,8 +149,9 @@ impl Spec {
             durable: log.last().index,
             log,
             commit_index: base.index.max(held.index),
+            asked: None,
             votes_granted: BTreeSet::new(),
-            pre_votes_granted: BTreeMap::new(),
+            pre_votes_granted: BTreeSet::new(),
             match_index: BTreeMap::new(),
             consent: false,
             configurations,
@@ -235,9 +179,8 @@ impl Spec {
         refuse(server.role != RoleKind::Leader, "a leader does not campaign")?;
         refuse(server.log.last() >= server.lost, "its log lacks what it had acknowledged")?;
         refuse(server.may_have_a_vote(id), "it is no voter")?;
-        let (own, members) = (BTreeSet::from([id]), &server.configuration().1);
-        let grants = server.pre_votes_granted.values().chain([&own]);
-        let asked = grants.into_iter().any(|grants| is_quorum(members, &(grants | &own)));
+        server.pre_votes_granted.insert(id);
+        let asked = is_quorum(&server.configuration().1, &server.pre_votes_granted);
         refuse(consent || asked, "nobody would vote for it")?;
         server.enter(server.current_term.next(), Some(id));
         server.announced.insert(server.log.last());

@@ -145,6 +145,27 @@ fn terms_come_with_messages() {
     watched.observe(&Cause::Timer);
 }
 
+/// What another node answers to a question of this one.
+fn yes_to(asked: &Output) -> Envelope {
+    let Message::RequestVote { ballot, .. } = asked.messages[0].message else {
+        panic!("it asks for votes");
+    };
+    from(2, 0, Message::RequestVoteReply { ballot, granted: true })
+}
+
+#[test]
+#[should_panic(expected = "Timeout of n1 has no explanation: nobody would vote for it")]
+fn an_answer_to_an_earlier_question_does_not_count() {
+    let mut watched = Watched::of(3);
+    let answers = [1, 2].map(|_| {
+        let cause = watched.step(Input::Timer);
+        watched.observe(&cause);
+        yes_to(&watched.poll())
+    });
+    let _counted = watched.step(Input::Message(answers[1].clone()));
+    watched.observe(&Cause::Receive(answers[0].clone()));
+}
+
 #[test]
 #[should_panic(expected = "AppendEntries of n1 has no explanation: the log changes")]
 fn entries_come_with_messages() {

@@ -10,7 +10,7 @@ use raft_core::{
 
 use super::Checker;
 use crate::cluster::Member;
-use crate::spec::is_quorum;
+use crate::spec::{Cause, is_quorum};
 use crate::storage::Storage;
 use crate::storage::durable::Durable;
 
@@ -34,6 +34,8 @@ pub(super) struct Seen {
     matches: Vec<(NodeId, LogIndex, Incarnation)>,
     membership_index: LogIndex,
     membership: Membership,
+    /// As a leader: a configuration without its vote is committed.
+    removed: bool,
     steps: u64,
     pub(super) handed_out: LogIndex,
     /// What a snapshot took the place of before it was handed out, from and to: what became of it there is
@@ -59,6 +61,7 @@ impl Seen {
             matches: Vec::new(),
             membership_index: status.membership_index,
             membership: status.membership.clone(),
+            removed: false,
             steps: 0,
             handed_out: status.applied,
             hidden: Vec::new(),
@@ -95,6 +98,7 @@ impl Checker {
         members: &BTreeMap<NodeId, Member<impl Storage>>,
         id: NodeId,
         status: &Status,
+        cause: &Cause,
     ) {
         let member = &members[&id];
         let node = member.node.as_ref().expect("a node that moves runs");
@@ -114,6 +118,7 @@ impl Checker {
             self.check_leader(id, status, kept == before);
             self.check_match(members, id, status);
         }
+        self.check_duties(id, status, cause);
         let seen = self.last_seen.get_mut(&id).expect("looked at just now");
         (seen.role, seen.term, seen.voted_for) = (status.role, status.term, status.voted_for);
         (seen.commit, seen.applied, seen.durable) = (status.commit, status.applied, status.durable);
@@ -242,6 +247,32 @@ impl Checker {
             self.configurations += 1;
             check_quorums_meet(&seen.membership, &status.membership);
         }
+    }
+
+    /// Within its term a leader gives up when its timer says so, or when a configuration without its vote is
+    /// committed, and then it must (thesis §4.2.2). A joint phase that is committed is left at once, whoever
+    /// leads (§6). Both only once something of the term is committed.
+    fn check_duties(&mut self, id: NodeId, status: &Status, cause: &Cause) {
+        let seen = self.last_seen.get_mut(&id).expect("looked at just now");
+        let (commit, led) = (status.commit, seen.role == RoleKind::Leader);
+        let of_term = position(&seen.log, commit).is_some_and(|last| last.term == status.term);
+        let without_it = |at: LogIndex, membership: &Membership| {
+            of_term && at <= commit && !membership.is_joint() && !membership.is_voter(id)
+        };
+        // In the step in which it is committed another one may follow.
+        seen.removed = led && seen.term == status.term && seen.removed
+            || led && without_it(seen.membership_index, &seen.membership)
+            || without_it(status.membership_index, &status.membership);
+        if status.role != RoleKind::Leader {
+            let gave_up = led && seen.term == status.term;
+            let reason = seen.removed || matches!(cause, Cause::Timer);
+            assert!(!gave_up || reason, "{id} gives up leadership for no reason");
+            return;
+        }
+        let joint = of_term && status.membership_index <= commit && status.membership.is_joint();
+        assert!(!joint, "{id} goes on with a joint phase that is committed");
+        let leads_on = seen.removed && matches!(cause, Cause::Poll);
+        assert!(!leads_on, "{id} leads on, although it was removed");
     }
 
     /// A leader does not take a peer to have more than that peer has on its disk, and never less than before,

@@ -1,12 +1,11 @@
 //! Operators who are after something: a cluster grows to seven voters or shrinks to one, step by step and
 //! through all faults, a voter is replaced while another is down, the leader is removed.
 
-use raft_core::{LogIndex, Membership, NodeId};
+use raft_core::{Membership, NodeId};
 
 use super::Simulation;
 use super::kinds::Kind;
 use crate::machine::Workload;
-use crate::transcript;
 
 /// What operators are after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,21 +101,5 @@ impl<W: Workload> Simulation<W> {
         if self.runs(leader) && target.is_ok_and(|target| self.ask_for(leader, &target, None)) {
             self.count(Kind::ReplacedWhileDown);
         }
-    }
-
-    /// Asks a leader for these members. Did it take that on?
-    pub(super) fn ask_for(
-        &mut self,
-        leader: NodeId,
-        target: &Membership,
-        expected: Option<LogIndex>,
-    ) -> bool {
-        let taken = self.cluster.change(leader, target, expected);
-        self.report.changes_taken += u64::from(taken.is_ok());
-        self.note(|| {
-            format!("{leader} is asked for the members {target}: {}", transcript::taken(&taken))
-        });
-        self.poll_soon(leader);
-        taken.is_ok()
     }
 }

@@ -173,6 +173,12 @@ impl<W: Workload> Simulation<W> {
         let number = self.clients[at(client)].ticks;
         let seen = self.clients[at(client)].seen;
         let request = match self.workload.next(client, number, &mut self.random) {
+            // In a lull there are only questions.
+            Operation::Write { .. }
+                if self.chaos && self.cluster.now < self.trouble.quiet_until =>
+            {
+                return;
+            }
             Operation::Write { command, repeatable } => Request::Write { command, repeatable },
             // Only a write is progress.
             Operation::Query(_) if client == self.prober() => return,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use raft_core::{Consistency, Envelope, Event, Fate, Input, NodeId, RoleKind, Snapshot};
+use raft_core::{Consistency, Envelope, Event, Fate, Input, Message, NodeId, RoleKind, Snapshot};
 
 use super::{Happening, Simulation};
 use crate::cluster::Effects;
@@ -21,6 +21,10 @@ impl<W: Workload> Simulation<W> {
             return self.trouble.held.entry(to).or_default().push(Happening::Deliver(envelope));
         }
         self.note_often(&(1_u8, &envelope), || &envelope);
+        self.heard.insert((to, from), self.cluster.now);
+        if !matches!(envelope.message, Message::AppendEntries { .. }) {
+            self.trouble.hearing = Some(envelope.clone());
+        }
         self.cluster.step(to, Input::Message(envelope));
         self.poll_soon(to);
     }

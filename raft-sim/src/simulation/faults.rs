@@ -25,6 +25,7 @@ pub(super) const FAULTS: &[Kind] = &[
     Kind::Majorities,
     Kind::Links,
     Kind::Flap,
+    Kind::Lull,
     Kind::SlowLink,
     Kind::ClockJump,
     Kind::ClockPace,
@@ -49,6 +50,10 @@ pub(super) struct Trouble {
     pub storm_until: Instant,
     /// True messages, to be said again.
     pub recorded: VecDeque<Envelope>,
+    /// Until when nobody writes.
+    pub quiet_until: Instant,
+    /// What was asked of a node in the present event.
+    pub hearing: Option<Envelope>,
     /// When the clock of a node jumped last.
     pub jumped: BTreeMap<NodeId, Instant>,
     /// What operators are after.
@@ -81,6 +86,7 @@ impl<W: Workload> Simulation<W> {
             Some(Kind::Storm) => self.storm(&ids),
             Some(Kind::LeftBehind) => self.leave_behind(LEADER_AWAITED_MAX),
             Some(Kind::Flap) => self.flap(&ids, victim),
+            Some(Kind::Lull) => self.lull(),
             Some(Kind::SlowLink) => self.slow_down(&ids, victim),
             Some(Kind::ClockJump) => self.jump_clock(victim),
             Some(Kind::ClockPace) => self.change_pace(victim),
@@ -240,6 +246,13 @@ impl<W: Workload> Simulation<W> {
     /// twice the pace of time.
     pub(super) fn drift(&mut self) -> i64 {
         let drift = match self.options.lease_clock_drift_ppm {
+            Some(most) if self.random.bool() => {
+                if self.random.bool() {
+                    most.into()
+                } else {
+                    -i64::from(most)
+                }
+            }
             Some(most) => self.random.i64(-i64::from(most)..=most.into()),
             None if self.options.wrong_clocks => self.random.i64(-500_000..=1_000_000),
             None => self.random.i64(-200_000..=200_000),

@@ -67,6 +67,8 @@ Kind {
     Links => "cuts of any links",
     /// A link is up and down, each for 50 to 500 ms.
     Flap => "flapping links",
+    /// Nobody writes for a while; when all logs are the same, links are cut.
+    Lull => "lulls",
     /// A link is slow for a while.
     SlowLink => "slow links",
     /// A message arrives seconds later, after others that were sent later.
@@ -112,6 +114,8 @@ Kind {
     ChangeDuringSnapshot => "changes asked for while a snapshot is fetched",
     /// Requests for a snapshot, from all sides.
     SnapshotStorm => "storms of snapshot requests",
+    /// Back before anyone has noticed, it is asked again what it was asked last.
+    BackAtOnce => "crashes of nodes that are back at once",
     WrongGroup => "messages of another group",
     UnknownSender => "messages of unknown senders",
     /// Of a node that is gone, or in no configuration of the receiver.
@@ -120,6 +124,8 @@ Kind {
     AbsurdTerm => "messages of an absurd term",
     /// Entries that leave out an index, or fall in term.
     EntryGaps => "entries with gaps",
+    /// What a leader says, of a term of which the receiver knows another leader.
+    SecondLeader => "messages of a second leader",
     /// A message that was said once is said again.
     Replay => "replays",
     /// What is broken for ever while the others must make progress.
@@ -152,6 +158,7 @@ Moment {
     SnapshotFetched => "a snapshot is being fetched",
     SnapshotInstalled => "a snapshot was installed",
     Promoting => "a learner is promoted",
+    VoteRefused => "a vote is refused for a leader's sake",
     PeerReborn => "a peer is back with another disk",
 }
 }
@@ -162,7 +169,7 @@ impl Moment {
         match self {
             Self::Committed | Self::ReadRoundOpen => 0.1,
             Self::VoteUnsent => 0.2,
-            Self::SnapshotFetched | Self::SnapshotCut | Self::Compacted => 1.0,
+            Self::VoteRefused | Self::SnapshotFetched | Self::SnapshotCut | Self::Compacted => 1.0,
             Self::PeerReborn => 12.0,
             _ => 3.0,
         }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use raft_core::{Envelope, Event, Message, NodeId};
+use raft_core::{Envelope, Event, Ignored, Message, NodeId};
 
 use super::kinds::{Kind, Moment};
 use super::{Happening, Simulation};
@@ -56,6 +56,7 @@ impl<W: Workload> Simulation<W> {
             Event::SnapshotInstalled { .. } => Moment::SnapshotInstalled,
             Event::Promoting { .. } => Moment::Promoting,
             Event::PeerReborn { .. } => Moment::PeerReborn,
+            Event::Ignored { why: Ignored::LeaderIsAlive, .. } => Moment::VoteRefused,
             _ => return None,
         })
     }
@@ -73,7 +74,7 @@ impl<W: Workload> Simulation<W> {
         let life = self.cluster.members[&id].lives;
         // What is drawn from here on is drawn aside: nothing else depends on it.
         let outer = std::mem::replace(&mut self.random, fastrand::Rng::with_seed(seed));
-        let silent = match self.random.u8(..6) {
+        let silent = match self.random.u8(..7) {
             0 | 1 => {
                 self.later(Duration::ZERO, Happening::Crash(id, life));
                 true
@@ -88,6 +89,10 @@ impl<W: Workload> Simulation<W> {
                 false
             }
             4 => {
+                self.be_back_at_once(id, life);
+                true
+            }
+            5 => {
                 self.later(Duration::ZERO, Happening::Pause(id));
                 self.random.bool()
             }
@@ -100,6 +105,18 @@ impl<W: Workload> Simulation<W> {
         };
         self.random = outer;
         silent
+    }
+
+    /// A node dies and is back before anyone has noticed; what it was asked last, it is asked again.
+    fn be_back_at_once(&mut self, id: NodeId, life: u64) {
+        self.count(Kind::BackAtOnce);
+        self.later(Duration::ZERO, Happening::Crash(id, life));
+        let wait = self.up_to(self.options.election_timeout / self.options.heartbeats / 2);
+        self.later(wait, Happening::Restart(id));
+        if let Some(envelope) = self.trouble.hearing.clone().filter(|it| it.to == id) {
+            let wait = wait + self.up_to(Duration::from_millis(1));
+            self.later(wait, Happening::Deliver(envelope));
+        }
     }
 
     /// Somebody wants other members, just now.

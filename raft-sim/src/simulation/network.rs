@@ -111,6 +111,26 @@ impl<W: Workload> Simulation<W> {
         self.later(wait, Happening::Heal(number));
     }
 
+    /// Nobody writes for a while. When all logs are the same, links are cut: then anyone can win.
+    pub(super) fn lull(&mut self) {
+        self.count(Kind::Lull);
+        self.note(|| "a lull: nobody writes".to_owned());
+        let (soon, timeout) = (self.up_to(self.timeout()), self.timeout());
+        let wait = soon + timeout * 2 + self.up_to(timeout * 2);
+        self.trouble.quiet_until = self.cluster.now.after(wait);
+        self.later(soon, Happening::Partition);
+    }
+
+    /// Links are cut in any shape.
+    pub(super) fn any_partition(&mut self) {
+        const SHAPES: [Kind; 6] =
+            [Kind::Halves, Kind::Isolation, Kind::OneWay, Kind::Bridge, Kind::Chain, Kind::Links];
+        let (ids, shape) = (self.cluster.ids(), SHAPES[self.random.usize(..SHAPES.len())]);
+        if self.chaos {
+            self.partition(&ids, shape);
+        }
+    }
+
     /// A link, one way or both, or all links of a node, are up and down for a while.
     pub(super) fn flap(&mut self, ids: &[NodeId], one: NodeId) {
         let links = self.some_links(ids, one);

@@ -169,6 +169,25 @@ impl<W: Workload> Simulation<W> {
         self.ask_for(leader, &target, expected);
     }
 
+    /// Asks a leader for these members. Did it take that on?
+    pub(super) fn ask_for(
+        &mut self,
+        leader: NodeId,
+        target: &Membership,
+        expected: Option<LogIndex>,
+    ) -> bool {
+        let taken = self.cluster.change(leader, target, expected);
+        self.report.changes_taken += u64::from(taken.is_ok());
+        self.note(|| {
+            format!("{leader} is asked for the members {target}: {}", transcript::taken(&taken))
+        });
+        if taken.is_ok() {
+            self.check_change_rests_on_the_living(leader, target);
+        }
+        self.poll_soon(leader);
+        taken.is_ok()
+    }
+
     pub(super) fn hand_over(&mut self) {
         let Some(leader) = self.leader() else { return };
         let ids = self.cluster.ids();

@@ -18,7 +18,7 @@ pub struct Section {
 }
 
 /// So many counters of a report are about the cluster; those of clients follow.
-const FIRST_OF_CLIENTS: usize = 24;
+const FIRST_OF_CLIENTS: usize = 25;
 
 /// Declares a struct of counters that can be added up and listed by name, and of what else there is.
 macro_rules! counters {

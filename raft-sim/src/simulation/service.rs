@@ -272,6 +272,7 @@ impl<W: Workload> Simulation<W> {
         committed: &[Entry],
         reads: Vec<ReadOutcome>,
     ) {
+        self.watch_disk(id);
         let mut answers = Vec::new();
         let service = self.service(id);
         for outcome in proposals {

@@ -50,12 +50,13 @@ impl<W: Workload> Simulation<W> {
             return;
         }
         let Some(id) = self.anyone_running() else { return };
-        match self.random.u8(..9) {
+        match self.random.u8(..10) {
             0 => self.nonsense_of_another_group(id),
             1 | 2 => self.unknown_sender(id),
             3 => self.absurd_term(id),
             4 => self.entries_with_gaps(id),
             5 => self.removed_sender(),
+            7 => self.second_leader(id),
             6 if self.random.bool() => self.snapshot_storm(id),
             _ => {
                 let times = self.random.usize(1..=4);
@@ -132,6 +133,24 @@ impl<W: Workload> Simulation<W> {
             },
         };
         self.must_not_matter(Kind::AbsurdTerm, envelope);
+    }
+
+    /// Of a term of which this node knows the leader nobody else can be one.
+    fn second_leader(&mut self, to: NodeId) {
+        let Status { term, leader, last, .. } = self.cluster.node(to).status();
+        let from = self.stranger_id();
+        let snapshot = self.any_recorded(|it| {
+            it.term == term && matches!(it.message, Message::InstallSnapshot { .. })
+        });
+        let choice = self.random.u8(..4);
+        let envelope = match (choice, snapshot) {
+            _ if leader.is_none() => return,
+            (0, _) => self.append(from, to, term, last, Vec::new()),
+            (1, _) => self.append(from, to, term, last, vec![command(term, last.index.next())]),
+            (2, Some(snapshot)) => stranger_says(from, to, term, snapshot.message),
+            _ => stranger_says(from, to, term, Message::TimeoutNow),
+        };
+        self.must_not_matter(Kind::SecondLeader, envelope);
     }
 
     fn entries_with_gaps(&mut self, to: NodeId) {

@@ -34,7 +34,9 @@ impl Spec {
                 let consent = ballot.kind != BallotKind::Transfer || server.consent;
                 require(!binds || voted_for == Some(id), "RequestVote", "it votes for another")?;
                 require(consent, "RequestVote", "without the leader's consent")?;
-                require(server.announced.contains(last), "RequestVote", "not where its log ended")
+                require(server.announced.contains(last), "RequestVote", "not where its log ended")?;
+                server.ask(*ballot);
+                Ok(())
             }
             Message::RequestVoteReply { ballot, granted } => {
                 let binds = *granted && ballot.kind.binds();

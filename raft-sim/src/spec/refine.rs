@@ -135,13 +135,11 @@ impl Spec {
     fn note(&mut self, id: NodeId, envelope: &Envelope) {
         let server = self.server(id);
         match envelope.message {
-            Message::RequestVoteReply { ballot, granted: true } => {
+            Message::RequestVoteReply { ballot, granted: true } if server.asked == Some(ballot) => {
                 if ballot.kind.binds() {
                     server.votes_granted.insert(envelope.from);
                 } else {
-                    let question = (ballot.campaign.life, ballot.campaign.number);
-                    let granted = server.pre_votes_granted.entry(question).or_default();
-                    granted.insert(envelope.from);
+                    server.pre_votes_granted.insert(envelope.from);
                 }
             }
             Message::AppendEntriesReply {
