@@ -162,9 +162,9 @@ pub fn e4_snapshot(size: Size) -> Configuration {
 }
 
 pub fn e5_transfer(size: Size) -> Configuration {
-    let bounds = Bounds::new(3, 2)
+    let bounds = Bounds::new(3, size.pick(2, 3))
         .with(Cost::Election, 1)
-        .with(Cost::Proposal, size.pick(0, 1))
+        .with(Cost::Proposal, 1)
         .with(Cost::Transfer, 1)
         .with(Cost::QuorumLoss, 1);
     Configuration {
@@ -177,7 +177,7 @@ pub fn e5_transfer(size: Size) -> Configuration {
             Sight::QuorumLost,
             Sight::TransferGivenUp,
         ],
-        states_min: 200_000,
+        states_min: 4_300_000,
     }
 }
 
@@ -222,12 +222,12 @@ pub fn e7_disk(size: Size) -> Configuration {
 }
 
 pub fn e8_again(size: Size) -> Configuration {
-    let bounds = Bounds::new(3, size.pick(3, 4)).with(Cost::Election, 1).with(Cost::Read, 1);
+    let bounds = Bounds::new(3, size.pick(2, 4)).with(Cost::Election, 1).with(Cost::Read, 1);
     Configuration {
         name: "E8 a former leader leads again, while an answer to its former leadership is on its way",
         cluster: cluster(3, &[], bounds),
         prologue: deposed,
         sights: &[Sight::Elected, Sight::TwoLeaders, Sight::ReadServed, Sight::ReadFailed],
-        states_min: 1_800_000,
+        states_min: 270_000,
     }
 }
