@@ -109,3 +109,8 @@ fn e6_reads() {
 fn e7_disk() {
     check(configurations::e7_disk);
 }
+
+#[test]
+fn e8_again() {
+    check(configurations::e8_again);
+}

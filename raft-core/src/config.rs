@@ -52,8 +52,9 @@ pub struct Config {
     pub snapshot_chunk_bytes_max: u64,
     /// When a leader makes a learner a voter by itself; never unless set.
     pub promotion: Promotion,
-    /// How far the clocks of two members may drift apart, in millionths, for lease reads (thesis §6.4.1);
-    /// `None`, as unless set: lease reads ask a majority like all others. The same on all members, as is `election_timeout` then.
+    /// How far the clocks of two members may drift apart, in millionths, for lease reads (thesis
+    /// §6.4.1); `None`, as unless set: lease reads ask a majority like all others. The same on all
+    /// members, as is `election_timeout` then.
     pub lease_clock_drift_ppm: Option<u32>,
 }
 

@@ -424,12 +424,14 @@
 //!
 //! # Where things are
 //!
-//! The vocabulary (`types`, `entry`, `membership`, `message`, `snapshot`, `write`, `input`,
-//! `output`, `event`, `refusal`, `status`, `config`) and the pure parts (`log`, `configurations`,
-//! `progress`) never mention the node. `node.rs` has the doors and the prelude; the files below
-//! `node/` are the chapters, each with one conversation from its first request to its last reply:
-//! `role`, `election`, `replication`, `commit`, `read`, `change`, `transfer`, `snapshot`, and
-//! `outbox`, the gate between promises and the disk.
+//! The vocabulary (`types`, `entry`, `membership`, `message`, `snapshot`, `write`, `restored`,
+//! `input`, `output`, `event`, `refusal`, `status`, `config`) and the pure parts (`log`, `entries`,
+//! `configurations`, `progress`, `random`) never mention the node. `node.rs` has the doors,
+//! `node/prelude.rs` what every message passes. The other files below `node/` are the chapters, each
+//! with one conversation from its first request to its last reply: `election`, `replication`,
+//! `commit`, `read`, `change`, `transfer`, `snapshot`; with `role`, how a node moves between the
+//! roles, and `outbox`, the gate between promises and the disk. Tests use `invariants`, what must be
+//! true after every step, and model checkers `timeless` and `fingerprint`.
 //!
 //! # What is not here
 //!

@@ -59,8 +59,8 @@ pub enum Message {
     },
     /// The answer to [`Message::AppendEntries`].
     AppendEntriesReply {
-        /// The latest round seen from this leader. 0 in an answer to a leader of an earlier term, whose rounds
-        /// must not be taken for those of the present one with the same numbers.
+        /// The latest round seen from this leader. 0 in an answer to a leader of an earlier term,
+        /// whose rounds must not be taken for those of the present one with the same numbers.
         round: Round,
         /// Did the logs match?
         outcome: AppendOutcome,

@@ -43,6 +43,7 @@ impl Restored {
             lost: LogPosition::ZERO,
         }
     }
+
     /// Can this be the state of a Raft node?
     pub(crate) fn check(&self) -> Result<(), StartError> {
         let base = self.base.position;

@@ -76,13 +76,16 @@ pub fn hello(from: NodeId, to: NodeId) -> Envelope {
 
 /// Has an answer no effect any more, now or ever, at a receiver in this role whose disk is in `term`? Its
 /// term is nothing new there, which survives every crash, so only what it answers can still matter. And
-/// questions never come again: a campaign that has ended, a leadership of a term, a read that was asked.
+/// questions never come again: a campaign that has ended, a leadership of a term, a read that was asked. But
+/// a candidate may yet lead the term that it asks in, and what was sent to its leader comes to it then.
 pub fn is_dead(envelope: &Envelope, role: RoleKind, term: Term) -> bool {
     let past = envelope.term < term;
     let campaigns = matches!(role, RoleKind::PreCandidate | RoleKind::Candidate);
     let over = match &envelope.message {
         Message::RequestVoteReply { granted, .. } => !granted || !campaigns,
-        Message::AppendEntriesReply { .. } => role != RoleKind::Leader,
+        Message::AppendEntriesReply { .. } => {
+            !matches!(role, RoleKind::Leader | RoleKind::Candidate)
+        }
         Message::ReadIndexReply { .. } => role != RoleKind::Follower,
         Message::TimeoutNow => return past,
         Message::RequestVote { .. }

@@ -128,6 +128,7 @@ fn check_disk(before: &Site, after: &Site, is: &Status) -> Result<(), String> {
 
 fn check_reads(effects: &Effects, id: raft_core::NodeId) -> Result<(), String> {
     let mut answered: Vec<ReadId> = effects.reads.iter().map(|it| it.id).collect();
+    answered.sort_unstable();
     answered.dedup();
     if answered.len() < effects.reads.len() {
         return Err(format!("{id}: a read was answered twice"));
@@ -205,8 +206,7 @@ fn note_sights(
     note(Sight::Superseded, effects.fates.iter().any(|(_, _, fate)| *fate == Fate::Superseded));
     if let Act::Written(place) = act {
         note(Sight::ReceiptOutOfOrder, *place > 0);
-        let all = after.pending.is_empty();
-        note(Sight::StaleReceipt, !all && is.durable == was.durable && *place == 0);
+        note(Sight::StaleReceipt, before.is_overwritten(*place));
     }
     let here = |it: &ReadOutcome| it.index.is_ok();
     note(Sight::ReadServed, effects.reads.iter().any(here));
@@ -227,8 +227,10 @@ fn note_sights(
     }
     let offered =
         matches!(act, Act::Deliver(it) if matches!(it.message, Message::InstallSnapshot { .. }));
-    let answered =
-        effects.sends.iter().any(|it| matches!(it.message, Message::AppendEntriesReply { .. }));
-    note(Sight::SnapshotPassedOver, offered && answered);
+    let has_it = effects.sends.iter().any(|it| {
+        let Message::AppendEntriesReply { outcome, .. } = &it.message else { return false };
+        matches!(outcome, AppendOutcome::Accepted { .. })
+    });
+    note(Sight::SnapshotPassedOver, offered && has_it && is.base == was.base);
     effects.seen |= seen;
 }

@@ -224,9 +224,13 @@ impl Model {
             let by = Move::Mail { carried: Carried::Delivered, mail };
             self.follow(row, node, outcome, Some(place), spent, by, rows, moves)?;
             if let Some(spent) = spent.spend(Cost::Duplicate, &self.cluster.bounds) {
-                self.seen |= Sight::Duplicated.bit();
                 let by = Move::Mail { carried: Carried::Duplicated, mail };
+                let before = rows.count;
                 self.follow(row, node, outcome, None, spent, by, rows, moves)?;
+                // It may answer what the step has ended.
+                if rows.count > before && self.scratch[size + 3..].contains(&mail) {
+                    self.seen |= Sight::Duplicated.bit();
+                }
             }
         }
         for node in 0..size {
@@ -265,7 +269,8 @@ impl Model {
         Spent(u64::from(row[size + 1]) | u64::from(row[size + 2]) << 32)
     }
 
-    /// The state after a step of one node, if it is within bounds. The message at `place` is taken out.
+    /// The states after a step of one node, if they are within bounds. The message at `place` is taken out.
+    /// If there is no room for all that the step sends, some of it is lost at once: every choice is a state.
     #[expect(clippy::too_many_arguments, reason = "the parts of a step, from one caller's loop")]
     pub(super) fn follow(
         &mut self,
@@ -302,13 +307,12 @@ impl Model {
                 next.push(mail);
             }
         }
+        let kept = next.len();
         for &mail in &step.sends {
             if !dead(&next[..size], mail) {
                 next.push(mail);
             }
         }
-        let within = next.len() - (size + 3) <= self.cluster.bounds.messages;
-        next[size + 3..].sort_unstable();
         if let Some(effects) = &step.effects {
             let sites: Vec<&Site> =
                 next[..size].iter().map(|&site| &self.sites.values[site as usize]).collect();
@@ -317,13 +321,26 @@ impl Model {
             let ghost = ghost.after(id, effects, &sites).map_err(|broken| (by, broken))?;
             next[size] = self.ghosts.number(ghost.clone(), || ghost).0;
         }
-        // What a step does must be right even if what follows from it is beyond the bounds.
-        if !within {
+        self.seen |= step.seen;
+        let room = self.cluster.bounds.messages.saturating_sub(kept - (size + 3));
+        if next.len() - kept <= room {
+            next[size + 3..].sort_unstable();
+            rows.push(next);
+            moves.push(by);
             return Ok(());
         }
-        self.seen |= step.seen;
-        rows.push(&self.scratch);
-        moves.push(by);
+        let sends = next.split_off(kept);
+        for way in 0..1u64 << sends.len() {
+            if way.count_ones() as usize == room {
+                let goes = |at: &usize| way >> at & 1 == 1;
+                next.truncate(kept);
+                next.extend((0..sends.len()).filter(goes).map(|at| sends[at]));
+                let mut row = next.clone();
+                row[size + 3..].sort_unstable();
+                rows.push(&row);
+                moves.push(by);
+            }
+        }
         Ok(())
     }
 
@@ -364,7 +381,10 @@ impl Model {
             for act in acts {
                 let done = |site: &Site| {
                     let (after, effects) = site.after(&act).expect("no invariant is broken");
-                    (after.fingerprint(), effects.sends)
+                    let Effects { sends, elected, committed, committed_by, .. } = effects;
+                    let Effects { read_begun, reads, fates, restarted, torn, seen, .. } = effects;
+                    let told = (elected, committed, committed_by, read_begun, reads, fates);
+                    (after.fingerprint(), sends, told, restarted, torn, seen)
                 };
                 assert_eq!(done(site), done(twin), "{}", act.told(site.id()));
             }

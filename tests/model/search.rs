@@ -110,6 +110,11 @@ impl Search {
         let mut now = Rows::default();
         now.push(&self.first);
         self.table.insert(fingerprint(&self.first), 0);
+        let first = self.first.clone();
+        if let Err(what) = self.model.check(&first) {
+            let what = format!("in the first state: {what}");
+            return Some(Stop { row: first, by: None, what });
+        }
         let mut next = Rows::default();
         let limit = limit();
         while now.count > 0 {
@@ -172,6 +177,7 @@ impl Search {
             let Some((next, &by)) = found else { break };
             let next = next.to_vec();
             lines.extend(self.model.told(&row, by));
+            lines.extend(self.model.lost(&row, by, &next));
             row = next;
         }
         lines.extend(stop.by.map(|by| self.model.told(&row, by)).unwrap_or_default());

@@ -239,6 +239,12 @@ impl Site {
         self.pending.iter().enumerate().filter_map(open)
     }
 
+    /// Has the log already something else than what the write at this place brings to the disk?
+    pub fn is_overwritten(&self, place: usize) -> bool {
+        let last = self.pending[place].write.entries().last();
+        last.is_some_and(|it| self.position_at(it.index).is_some_and(|now| now != it.position()))
+    }
+
     /// The entries after the base.
     pub fn entries(&self, status: &Status) -> impl Iterator<Item = &Entry> {
         let indexes = status.base.index.0 + 1..=status.last.index.0;

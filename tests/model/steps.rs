@@ -9,7 +9,29 @@ use super::rows::{Row, Rows};
 impl Model {
     /// What a move says, and what the node then sends.
     pub fn told(&mut self, row: &Row, by: Move) -> Vec<String> {
-        let (mut lines, outcome) = match by {
+        let (mut lines, outcome) = self.line_and_outcome(row, by);
+        let step = outcome.and_then(|it| self.outcomes[it as usize].as_ref().ok());
+        if let Some(step) = step {
+            lines.extend(step.sends.iter().map(|&mail| format!("    {}", self.envelope(mail))));
+            let status = self.sites.values[step.site as usize].node.status();
+            lines.push(format!("    {}", line(&status)));
+        }
+        lines
+    }
+
+    /// What the move from `row` to `next` sends and loses at once: there was no room for it, or it answers
+    /// what is over.
+    pub fn lost(&mut self, row: &Row, by: Move, next: &Row) -> Vec<String> {
+        let (_, outcome) = self.line_and_outcome(row, by);
+        let step = outcome.and_then(|it| self.outcomes[it as usize].as_ref().ok());
+        let sends = step.map_or(&[][..], |step| &step.sends);
+        let on_the_way = &next[self.size() + 3..];
+        let lost = sends.iter().filter(|mail| !on_the_way.contains(mail));
+        lost.map(|&mail| format!("drop  # {}", self.envelope(mail))).collect()
+    }
+
+    fn line_and_outcome(&mut self, row: &Row, by: Move) -> (Vec<String>, Option<u32>) {
+        match by {
             Move::Mail { carried, mail } => {
                 let envelope = self.envelope(mail).clone();
                 let line = match carried {
@@ -26,20 +48,34 @@ impl Model {
                 let id: NodeId = self.cluster.nodes[usize::from(node)].id;
                 (vec![item.act.told(id)], Some(item.outcome))
             }
-        };
-        let step = outcome.and_then(|it| self.outcomes[it as usize].as_ref().ok());
-        if let Some(step) = step {
-            lines.extend(step.sends.iter().map(|&mail| format!("    {}", self.envelope(mail))));
-            let status = self.sites.values[step.site as usize].node.status();
-            lines.push(format!("    {}", line(&status)));
         }
-        lines
     }
 
     /// For the way to where a configuration begins: node `node` does `act`, whatever the bounds.
     pub fn act(&mut self, row: &Row, node: usize, act: &Act) -> Vec<u32> {
         let outcome = self.compute(row[node], act);
         self.forced(row, node, outcome, None)
+    }
+
+    /// As `act`: of the messages on their way, the first that is told so arrives.
+    pub fn carry(&mut self, row: &Row, told: &str) -> Vec<u32> {
+        let place = self.place(row, told);
+        let node = self.mails.values[row[place] as usize].to;
+        let outcome = self.delivery(row[node], row[place]);
+        self.forced(row, node, outcome, Some(place))
+    }
+
+    /// The first message that is told so is lost.
+    pub fn lose(&mut self, row: &Row, told: &str) -> Vec<u32> {
+        let mut row = row.to_vec();
+        row.remove(self.place(&row, told));
+        row
+    }
+
+    fn place(&self, row: &Row, told: &str) -> usize {
+        let mut mails = self.size() + 3..row.len();
+        let found = mails.find(|&at| self.envelope(row[at]).to_string().starts_with(told));
+        found.unwrap_or_else(|| panic!("no {told} is on its way"))
     }
 
     /// As `act`: all messages are delivered, and all writes done, until there are none; those to nodes in

@@ -1,10 +1,10 @@
-//! What the texts leave to an implementation that leads: a disk that hangs, and what counts from one
-//! leadership to the next.
+//! What the texts leave to an implementation that leads: a disk that hangs, what counts from one
+//! leadership to the next, and what from one disk of a peer to the next.
 
-use raft_core::{Config, ProposeRefusal};
+use raft_core::{Config, Envelope, GroupId, Incarnation, LogIndex, ProposeRefusal, Term};
 
 use crate::stand::Stand;
-use crate::words::{append, at, entries, n, voters};
+use crate::words::{append, at, entries, n, refused, voters, with_learners};
 
 /// A leader whose disk hangs, while the others have long written the same, would make the whole cluster
 /// as slow as itself: it gives up after an election timeout, 300 ms. If theirs are no better, it stays.
@@ -44,4 +44,22 @@ fn what_waited_under_an_earlier_leadership_does_not_count() {
         stand.all_acknowledge();
         stand.propose(&["b"]).expect("nothing waits any more");
     }
+}
+
+/// Who is about to leave is still listened to, and may be taken back before it is forgotten: a leader must
+/// know on which disk it runs, as of any member, or what it had on that one counts on another.
+#[test]
+fn who_is_about_to_leave_is_known_by_its_disk() {
+    let mut stand = Stand::elected(&[1, 2, 3]);
+    stand.acknowledge(2, 1);
+    stand.change(&voters(&[1, 2])).expect("it leads, and node 2 answers");
+    stand.acknowledge(3, 2); // The first that is heard of it.
+    stand.acknowledge(2, 2);
+    stand.change(&with_learners(&[1, 2], &[3])).expect("nothing else is under way");
+    let (group, incarnation, message) =
+        (GroupId(0), Incarnation(1), refused(2, at(0, 0), stand.round));
+    stand.deliver(Envelope { group, from: n(3), to: n(1), term: Term(1), incarnation, message });
+    let peers = stand.node.status().peers;
+    let peer = peers.iter().find(|peer| peer.id == n(3)).expect("a member again");
+    assert_eq!(peer.match_index, LogIndex(0), "this disk has nothing");
 }

@@ -130,20 +130,18 @@ impl Node {
         }
     }
 
-    /// The commit index has risen: a joint phase that is committed is left, a leader without a vote has
-    /// done its duty (thesis §4.2.2), and whoever waits for a change is told.
+    /// The commit index has risen: a joint phase that is committed is left, those who leave are told for
+    /// so much longer, and whoever waits for a change is told.
     pub(super) fn follow_up_change(&mut self) {
         self.settle_change();
         // Whose confirmations count may have changed: perhaps nobody else's are needed any more.
         self.release_reads();
+        if !self.is_configuration_committed() {
+            return;
+        }
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
-        // Not before an entry of this term is committed: until then it may be someone else's turn.
-        let index = self.configurations.current_index();
-        if self.commit_index < index.max(leader.opening) {
-            return;
-        }
         let farewell = self.now.after(self.config.election_timeout);
         for peer in &mut leader.peers {
             peer.departing = peer.departing.map(|until| until.min(farewell));
@@ -152,9 +150,15 @@ impl Node {
         if membership.is_joint() {
             let target = membership.target();
             self.append_membership(Timestamp(0), target);
-        } else if !membership.is_voter(self.config.id) {
-            leader.retiring = true;
         }
+    }
+
+    /// Is the current configuration committed, and with it something of the term that this node leads? Until
+    /// then what follows from it may be someone else's turn.
+    pub(super) fn is_configuration_committed(&self) -> bool {
+        let index = self.configurations.current_index();
+        let Role::Leader(leader) = &self.role else { return false };
+        self.commit_index >= index.max(leader.opening)
     }
 
     fn settle_change(&mut self) {

@@ -94,12 +94,14 @@ impl Node {
     /// A peer that comes back with another disk has what that disk has, whatever it said before.
     fn note_incarnation(&mut self, from: NodeId, incarnation: Incarnation) {
         let last = self.log.last().index;
-        let is_member = self.membership().contains(from);
+        // Only these count for anything; so what is remembered is bounded. A leader goes on counting what
+        // those acknowledge who are about to leave: they may be taken back.
+        let counts = self.membership().contains(from)
+            || matches!(&self.role, Role::Leader(leader) if leader.peer(from).is_some());
         match self.incarnations.iter_mut().find(|(id, _)| *id == from) {
             Some((_, known)) if *known == incarnation => return,
             Some((_, known)) => *known = incarnation,
-            // Only members count for anything; so what is remembered is bounded.
-            None if is_member => {
+            None if counts => {
                 return self.incarnations.push((from, incarnation));
             }
             None => return,

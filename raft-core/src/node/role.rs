@@ -67,8 +67,6 @@ pub(super) struct Leader {
     pub(super) lease: Lease,
     /// Leadership is on its way to another node.
     pub(super) transfer: Option<Transfer>,
-    /// A committed configuration does without this node's vote: its duty is done (thesis §4.2.2).
-    pub(super) retiring: bool,
 }
 
 impl Role {
@@ -165,7 +163,6 @@ impl Node {
             reads: VecDeque::new(),
             lease: Lease::new(self.now),
             transfer: None,
-            retiring: false,
         }));
         self.append(Entry {
             index: last.next(),
