@@ -4,9 +4,10 @@
 //! leader's, from the entry.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use bytes::Bytes;
-use raft_grpc::{AppliedEntry, LogPosition, StateMachine, Timestamp};
+use raft_grpc::{AppliedEntry, Capture, LogPosition, RestoreError, StateMachine, Timestamp};
 
 use crate::board::{Board, OutOfBounds};
 use crate::command::{AddVote, Command};
@@ -120,6 +121,16 @@ impl Leaderboard {
 impl StateMachine for Leaderboard {
     fn apply(&mut self, entry: &AppliedEntry) -> Bytes {
         self.apply_command(entry.position, entry.timestamp, &entry.command).encode()
+    }
+
+    fn snapshot(&self) -> Capture {
+        self.to_snapshot().into()
+    }
+
+    fn restore(&self, snapshot: &mut dyn io::Read) -> Result<Self, RestoreError> {
+        let mut bytes = Vec::new();
+        snapshot.read_to_end(&mut bytes)?;
+        Ok(Self::from_snapshot(&bytes)?)
     }
 }
 

@@ -53,7 +53,7 @@ impl Leaderboard {
     /// Everything here as the bytes of a snapshot: about 30 bytes and its name for each player, about
     /// 80 and its text for each known key.
     #[must_use]
-    pub fn snapshot(&self) -> Bytes {
+    pub fn to_snapshot(&self) -> Bytes {
         let mut bytes = vec![VERSION];
         put_limits(&mut bytes, self.keys().limits());
         put_count(&mut bytes, self.boards().len());
@@ -69,13 +69,13 @@ impl Leaderboard {
         bytes.into()
     }
 
-    /// Reads what [`Leaderboard::snapshot`] wrote, in this version or an earlier one. The limits on
+    /// Reads what [`Leaderboard::to_snapshot`] wrote, in this version or an earlier one. The limits on
     /// idempotency keys are those of the snapshot: they are part of the replicated behaviour.
     ///
     /// # Errors
     /// For bytes of a newer version, and for any that no version wrote, damaged ones among them.
     /// Never panics, and takes no more memory than in proportion to the bytes that are there.
-    pub fn restore(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub fn from_snapshot(bytes: &[u8]) -> Result<Self, DecodeError> {
         // The version first: how the rest is guarded is its business.
         match Reader(bytes).u8()? {
             VERSION => {}

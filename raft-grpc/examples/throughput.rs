@@ -6,7 +6,9 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use raft_grpc::{AppliedEntry, Consistency, NodeConfig, NodeId, RaftHandle, StateMachine};
+use raft_grpc::{
+    AppliedEntry, Capture, Consistency, NodeConfig, NodeId, RaftHandle, RestoreError, StateMachine,
+};
 use tokio::task::JoinSet;
 
 #[derive(Default)]
@@ -16,6 +18,16 @@ impl StateMachine for Counter {
     fn apply(&mut self, _: &AppliedEntry) -> Bytes {
         self.0 += 1;
         Bytes::copy_from_slice(&self.0.to_be_bytes())
+    }
+
+    fn snapshot(&self) -> Capture {
+        self.0.to_be_bytes().to_vec().into()
+    }
+
+    fn restore(&self, snapshot: &mut dyn std::io::Read) -> Result<Self, RestoreError> {
+        let mut bytes = [0; 8];
+        snapshot.read_exact(&mut bytes)?;
+        Ok(Self(u64::from_be_bytes(bytes)))
     }
 }
 

@@ -7,12 +7,14 @@ use std::sync::{Arc, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use raft_core::{Entry, LogIndex, LogPosition, NodeId, Payload};
+use raft_core::{Entry, LogIndex, LogPosition, NodeId, Payload, Snapshot};
+use raft_wal::SnapshotStore;
 use tokio::sync::watch;
 
-use crate::error::Unknown;
+use crate::error::{Fatal, Unknown};
 use crate::handle::Applied;
 use crate::pending::{Answer, Waiter};
+use crate::snapshots::{News, NewsSender};
 use crate::state_machine::{AppliedEntry, RESPONSE_BYTES_MAX, StateMachine};
 
 /// After so many entries readers get their turn.
@@ -31,45 +33,118 @@ struct Batch {
     waiters: VecDeque<(LogIndex, Waiter)>,
 }
 
+/// What the thread is to do, in order.
+enum Job {
+    Apply(Batch),
+    /// Becomes what this snapshot tells.
+    Restore(Snapshot, SnapshotStore),
+    /// Tells what a snapshot as of now would hold.
+    Capture,
+}
+
 /// The way into the apply thread.
 #[derive(Debug)]
 pub(crate) struct ApplyQueue {
     /// Without a limit of its own: raft-core hands out no more than
     /// `Config::unapplied_bytes_max` ahead of what has been reported as applied.
-    batches: mpsc::Sender<Batch>,
+    jobs: mpsc::Sender<Job>,
     thread: JoinHandle<()>,
 }
 
 impl ApplyQueue {
     pub(crate) fn push(&self, entries: Vec<Entry>, waiters: VecDeque<(LogIndex, Waiter)>) {
-        // If the thread has panicked, the driver sees it by `applied`, and the waiters by being
-        // dropped here.
-        let _ = self.batches.send(Batch { entries, waiters });
+        self.send(Job::Apply(Batch { entries, waiters }));
+    }
+
+    /// What comes next goes on from this snapshot, which the store has.
+    pub(crate) fn restore(&self, snapshot: Snapshot, store: SnapshotStore) {
+        self.send(Job::Restore(snapshot, store));
+    }
+
+    /// Captures the state as it is after all that was pushed; comes as [`News::Captured`].
+    pub(crate) fn capture(&self) {
+        self.send(Job::Capture);
+    }
+
+    fn send(&self, job: Job) {
+        // If the thread has panicked, the driver sees it by `applied`, and waiters by being dropped
+        // here.
+        let _ = self.jobs.send(job);
     }
 
     /// Applies what is queued and ends the thread. Blocks.
     pub(crate) fn close(self) {
-        let Self { batches, thread } = self;
-        drop(batches);
+        let Self { jobs, thread } = self;
+        drop(jobs);
         let _ = thread.join(); // A panic has been reported by `applied`.
     }
 }
 
-/// Starts the thread. It tells by `applied` how far it got; when it ends, also by a panic,
-/// `applied` is closed.
-pub(crate) fn spawn<S: StateMachine>(
-    id: NodeId,
-    machine: Arc<RwLock<Machine<S>>>,
-    applied: watch::Sender<LogIndex>,
-) -> std::io::Result<ApplyQueue> {
-    let (batches, queue) = mpsc::channel();
-    let thread = std::thread::Builder::new().name(format!("apply-{id}"));
-    let thread = thread.spawn(move || {
-        for batch in &queue {
-            apply_batch(&machine, batch, &applied);
-        }
-    })?;
-    Ok(ApplyQueue { batches, thread })
+/// What the thread has to do with.
+pub(crate) struct Applier<S> {
+    pub(crate) id: NodeId,
+    pub(crate) machine: Arc<RwLock<Machine<S>>>,
+    /// Where it tells how far it got; closed when it ends, also by a panic.
+    pub(crate) applied: watch::Sender<LogIndex>,
+    pub(crate) news: NewsSender,
+}
+
+impl<S: StateMachine> Applier<S> {
+    /// Starts the thread.
+    pub(crate) fn spawn(self) -> std::io::Result<ApplyQueue> {
+        let (jobs, queue) = mpsc::channel();
+        let thread = std::thread::Builder::new().name(format!("apply-{}", self.id));
+        let thread = thread.spawn(move || {
+            for job in &queue {
+                match job {
+                    Job::Apply(batch) => apply_batch(&self.machine, batch, &self.applied),
+                    Job::Capture => self.capture(),
+                    Job::Restore(snapshot, store) => {
+                        if let Err(fatal) = self.restore(&snapshot, &store) {
+                            let _ = self.news.blocking_send(News::Failed(fatal));
+                            return;
+                        }
+                    }
+                }
+            }
+        })?;
+        Ok(ApplyQueue { jobs, thread })
+    }
+
+    fn capture(&self) {
+        // Nobody else writes, so readers need not wait.
+        let machine = self.machine.read().unwrap_or_else(PoisonError::into_inner);
+        let (index, capture) = (machine.applied.index, machine.state.snapshot());
+        drop(machine);
+        // Fails when the driver has ended, and nobody cares.
+        let _ = self.news.blocking_send(News::Captured(index, capture));
+    }
+
+    fn restore(&self, snapshot: &Snapshot, store: &SnapshotStore) -> Result<(), Fatal> {
+        let machine = self.machine.read().unwrap_or_else(PoisonError::into_inner);
+        let restored = restore(&machine.state, store, snapshot)?;
+        drop(machine);
+        let applied = snapshot.base.position;
+        let mut machine = self.machine.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *machine, Machine { state: restored, applied });
+        drop(machine);
+        self.applied.send_replace(applied.index);
+        tracing::info!(node = %self.id, "restored a snapshot as of {applied}");
+        drop(before); // Which may take long.
+        Ok(())
+    }
+}
+
+/// The state that a snapshot in the store tells.
+pub(crate) fn restore<S: StateMachine>(
+    state: &S,
+    store: &SnapshotStore,
+    snapshot: &Snapshot,
+) -> Result<S, Fatal> {
+    let position = snapshot.base.position;
+    let refuse = |error| Fatal::Restore { position, error };
+    let mut reader = store.open(snapshot.id())?.ok_or_else(|| refuse("it is gone".into()))?;
+    state.restore(&mut reader).map_err(refuse)
 }
 
 fn apply_batch<S: StateMachine>(
@@ -134,12 +209,21 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::state_machine::{Capture, RestoreError};
 
     struct Nothing;
 
     impl StateMachine for Nothing {
         fn apply(&mut self, _: &AppliedEntry) -> Bytes {
             Bytes::new()
+        }
+
+        fn snapshot(&self) -> Capture {
+            Bytes::new().into()
+        }
+
+        fn restore(&self, _: &mut dyn std::io::Read) -> Result<Self, RestoreError> {
+            Ok(Self)
         }
     }
 

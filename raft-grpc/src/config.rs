@@ -41,6 +41,16 @@ pub struct NodeConfig {
     pub command_bytes_max: u64,
     /// The size of one file of the log; 16 MiB unless set.
     pub segment_bytes: u64,
+    /// After how many bytes of applied commands a node cuts a [snapshot](crate::StateMachine::snapshot) and
+    /// lets go of the log before it; 64 MiB unless set. A start reads a snapshot and applies about as
+    /// much of the log again.
+    pub snapshot_after_bytes: u64,
+    /// How much of the log a node keeps in memory and on disk behind its snapshot, so that another one that
+    /// was away for a while need not fetch the snapshot; 16 MiB unless set.
+    pub trailing_bytes_max: u64,
+    /// At what pace a snapshot is read for another node at the most, in bytes per second; 64 MiB unless
+    /// set.
+    pub snapshot_bytes_per_second_max: u64,
     /// How long after one closed file of the log was read again, to find damage while the others can
     /// still make it good, the next one is; a minute unless set, and zero never.
     pub scrub_interval: Duration,
@@ -72,6 +82,9 @@ impl NodeConfig {
             shutdown_grace: Duration::from_secs(2),
             command_bytes_max: COMMAND_BYTES_MAX,
             segment_bytes: 16 << 20,
+            snapshot_after_bytes: 64 << 20,
+            trailing_bytes_max: 16 << 20,
+            snapshot_bytes_per_second_max: 64 << 20,
             scrub_interval: Duration::from_secs(60),
             accept_data_loss: false,
         }
@@ -106,6 +119,10 @@ impl NodeConfig {
             let value = self.command_bytes_max.to_string();
             return refuse("command_bytes_max", value, "must be between 1 byte and 1 MiB");
         }
+        if self.snapshot_bytes_per_second_max == 0 {
+            let rule = "must be at least one";
+            return refuse("snapshot_bytes_per_second_max", "0".into(), rule);
+        }
         self.raft(0).validate().map_err(ConfigError::from)
     }
 
@@ -114,6 +131,8 @@ impl NodeConfig {
         let mut raft = raft_core::Config::new(self.id, seed);
         raft.election_timeout = self.election_timeout;
         raft.heartbeat_interval = self.heartbeat_interval;
+        raft.snapshot_after_bytes = self.snapshot_after_bytes;
+        raft.trailing_bytes_max = self.trailing_bytes_max;
         raft
     }
 }
@@ -166,7 +185,7 @@ mod tests {
     #[test]
     fn each_broken_rule_names_its_field() {
         type Break = fn(&mut NodeConfig);
-        let cases: [(&str, Break); 10] = [
+        let cases: [(&str, Break); 12] = [
             ("election_timeout", |c| c.heartbeat_interval = c.election_timeout),
             ("cluster", |c| c.cluster.clear()),
             ("cluster", |c| c.cluster = "x".repeat(65)),
@@ -176,6 +195,8 @@ mod tests {
             ("peers", |c| c.peers.values_mut().for_each(|a| *a = "host:0".into())),
             ("request_timeout", |c| c.request_timeout = Duration::ZERO),
             ("command_bytes_max", |c| c.command_bytes_max = 0),
+            ("snapshot_after_bytes", |c| c.snapshot_after_bytes = 0),
+            ("snapshot_bytes_per_second_max", |c| c.snapshot_bytes_per_second_max = 0),
             ("command_bytes_max", |c| c.command_bytes_max = COMMAND_BYTES_MAX + 1),
         ];
         for (field, break_it) in cases {

@@ -21,6 +21,7 @@ use crate::pending::{
 };
 use crate::queue::Weigh;
 use crate::requests::Requests;
+use crate::snapshots::{News, Snapshots};
 use crate::status::Publisher;
 use crate::throttle::Throttle;
 
@@ -77,6 +78,7 @@ pub(crate) struct Driver {
     pub(crate) clock: Clock,
     pub(crate) wal: Wal,
     pub(crate) apply: ApplyQueue,
+    pub(crate) snapshots: Snapshots,
     pub(crate) links: Arc<Links>,
     pub(crate) publisher: Publisher,
     pub(crate) requests: Arc<Requests>,
@@ -100,6 +102,8 @@ pub(crate) struct State {
     handing_over: bool,
     /// What the log's disk wants to be given again.
     repair: Repair,
+    /// A snapshot is to be cut, as soon as no other is.
+    snapshot_due: bool,
     full_disk: FullDisk,
 }
 
@@ -153,12 +157,13 @@ impl Driver {
 
     /// Tells the node everything that has queued up.
     fn take_in(&mut self, now: Moment, turn: &mut Turn) -> Result<(), Fatal> {
-        let Turn { completions, applied, frames, proposals, reads } = turn;
+        let Turn { completions, applied, frames, proposals, reads, news } = turn;
         self.state.full_disk.observe(&self.wal);
         for completion in completions.drain(..) {
             match completion {
                 Completion::Durable(receipt) => self.node.step(now, Input::Written(receipt)),
                 Completion::Failed(error) => return Err(Fatal::Disk(error)),
+                Completion::Damaged(Repair::Snapshot) => self.state.snapshot_due = true,
                 Completion::Damaged(repair) => self.state.repair = repair,
             }
         }
@@ -167,6 +172,10 @@ impl Driver {
             self.state.applied = index;
             self.state.reads.on_applied(index);
         }
+        for news in news.drain(..) {
+            self.hear(now, news)?;
+        }
+        self.snapshots.go_on(&self.node)?;
         for envelope in frames.drain(..).flatten() {
             if self.state.full_disk.admits(&envelope) {
                 self.node.step(now, Input::Message(envelope));
@@ -182,6 +191,24 @@ impl Driver {
             self.state.sweep_due = now.after(SWEEP_INTERVAL);
             self.state.proposals.sweep();
             self.state.reads.sweep();
+        }
+        Ok(())
+    }
+
+    /// What came of the work on snapshots.
+    fn hear(&mut self, now: Moment, news: News) -> Result<(), Fatal> {
+        let input = match news {
+            News::Captured(index, capture) => {
+                self.snapshots.captured(index, capture);
+                None
+            }
+            News::Cut(cut) => self.snapshots.cut_ended(cut, &self.node),
+            News::ChunkRead(order, bytes) => Some(Input::ChunkRead { order, bytes }),
+            News::Held(snapshot, bytes) => Some(Input::SnapshotHeld { snapshot, bytes }),
+            News::Failed(fatal) => return Err(fatal),
+        };
+        if let Some(input) = input {
+            self.node.step(now, input);
         }
         Ok(())
     }
@@ -306,20 +333,19 @@ impl Driver {
             compacted,
             events,
         } = &mut self.state.output;
-        // The log is kept whole: no node of such a cluster has a snapshot to offer or to install, and
-        // whoever offers one all the same waits for ever for an answer from the storage. Members do not
-        // change while the cluster runs.
-        (*restore, *compacted, *snapshot_due) = (None, None, false);
-        changes.clear();
-        chunks.clear();
-        incoming.clear();
+        changes.clear(); // Members do not change while the cluster runs.
         if let Some(write) = write.take() {
             self.wal.submit(write);
         }
+        if let Some(base) = compacted.take() {
+            self.wal.compact(base);
+        }
         if let Repair::Entries { after } = std::mem::take(&mut self.state.repair) {
-            // All that the node has was submitted just now, so this is where the log ends.
+            // All that the node has was submitted just now, so this is where the log ends; and what it
+            // compacted was, so this is where it begins.
+            let first = after.max(self.node.status().base.index).next();
             let entry = |index| self.node.entry(LogIndex(index)).cloned();
-            self.wal.rewrite((after.next().0..).map_while(entry).collect());
+            self.wal.rewrite((first.0..).map_while(entry).collect());
         }
         for envelope in messages.drain(..) {
             self.links.send(envelope);
@@ -327,10 +353,19 @@ impl Driver {
         for outcome in proposals.drain(..) {
             self.state.proposals.settle(outcome);
         }
+        self.snapshots.hand_on(chunks, incoming);
+        if let Some(snapshot) = restore.take() {
+            self.apply.restore(snapshot, self.wal.snapshots().clone());
+        }
         if !committed.is_empty() {
             let entries: Vec<_> = committed.drain_entries().collect();
             let waiters = self.state.proposals.take_committed(&entries);
             self.apply.push(entries, waiters);
+        }
+        self.state.snapshot_due |= std::mem::take(snapshot_due);
+        // Asked for behind all that was just handed over.
+        if self.state.snapshot_due && self.snapshots.cut(&self.apply) {
+            self.state.snapshot_due = false;
         }
         for outcome in reads.drain(..) {
             self.state.reads.settle(outcome, self.state.applied);
@@ -370,7 +405,7 @@ impl Driver {
 
     /// Answers everyone, closes the log.
     async fn finish(self, end: Result<(), Fatal>) -> Result<(), Fatal> {
-        let Self { inbox, wal, apply, state, publisher, .. } = self;
+        let Self { inbox, wal, apply, snapshots, state, publisher, .. } = self;
         if let Err(fatal) = &end {
             tracing::error!(node = %publisher.id(), "the node stops: {fatal}");
         }
@@ -381,6 +416,7 @@ impl Driver {
         reads.fail_all();
         let closed = tokio::task::spawn_blocking(move || {
             apply.close();
+            drop(snapshots);
             wal.close()
         });
         // A disk that does not answer must not keep the process from ending.

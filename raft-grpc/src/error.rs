@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
-use raft_core::Membership;
+use raft_core::{LogPosition, Membership};
 use raft_wal::WalError;
 
 use crate::config::ConfigError;
+use crate::state_machine::RestoreError;
 
 /// Why a command has no result. The two halves differ in what the caller may do next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -115,6 +116,9 @@ pub enum StartError {
     /// show.
     #[error("{0}; do not delete the data directory, find out what changed it")]
     Restored(raft_core::StartError),
+    /// The snapshot in the data directory cannot be restored.
+    #[error("{0}; run the version of this program that wrote it, or a newer one")]
+    Snapshot(Fatal),
     /// The directory belongs to a cluster of other members than the configuration names.
     #[error(
         "the data directory belongs to a cluster of the members {directory}, but peers names \
@@ -157,6 +161,7 @@ impl StartError {
         match self {
             Self::Log(error) => error.is_safety_refusal(),
             Self::Restored(_) | Self::OtherMembers { .. } => true,
+            Self::Snapshot(why) => matches!(why, Fatal::Restore { .. }),
             Self::Config(_) | Self::Listen { .. } | Self::Thread(_) => false,
         }
     }
@@ -166,6 +171,7 @@ impl StartError {
     pub fn is_disk_failure(&self) -> bool {
         match self {
             Self::Log(error) => error.is_disk_failure(),
+            Self::Snapshot(why) => matches!(why, Fatal::Disk(_)),
             Self::Config(_)
             | Self::Restored(_)
             | Self::OtherMembers { .. }
@@ -191,6 +197,19 @@ pub enum Fatal {
     /// The state machine panicked while applying an entry. Its message is on stderr.
     #[error("the state machine panicked; so will every node that applies the same entry")]
     StateMachinePanicked,
+    /// The state machine cannot restore a snapshot whose checksums are right: a bug in it, or the
+    /// snapshot is of a version of it that this program does not know.
+    #[error("the state machine cannot restore the snapshot as of {position}: {error}")]
+    Restore {
+        /// The last entry that the snapshot contains.
+        position: LogPosition,
+        /// What it said.
+        #[source]
+        error: RestoreError,
+    },
+    /// The system gives out no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] std::io::Error),
     /// The task that owns the node panicked: a bug in this library.
     #[error("the task that owns the node panicked: a bug, please report it")]
     Bug,

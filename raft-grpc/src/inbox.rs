@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Fatal;
 use crate::pending::{Proposal, ReadWaiter};
 use crate::queue::{Receiver, Sender, Weigh, queue};
+use crate::snapshots::{News, NewsSender, news};
 
 /// Receipts of the log. When it is full the log's thread waits, which cannot last: the driver never
 /// waits for the log.
@@ -49,16 +50,17 @@ pub(crate) struct Senders {
     pub(crate) frames: mpsc::Sender<Vec<Envelope>>,
     pub(crate) proposals: Sender<Proposal>,
     pub(crate) reads: mpsc::Sender<Read>,
+    pub(crate) news: NewsSender,
 }
 
 /// The queues before the driver.
-#[derive(Debug)]
 pub(crate) struct Inbox {
     completions: mpsc::Receiver<Completion>,
     applied: watch::Receiver<LogIndex>,
     frames: mpsc::Receiver<Vec<Envelope>>,
     proposals: Receiver<Proposal>,
     reads: mpsc::Receiver<Read>,
+    news: mpsc::Receiver<News>,
     /// Ask it to open no doors any more.
     draining: CancellationToken,
     doors_are_open: bool,
@@ -66,6 +68,7 @@ pub(crate) struct Inbox {
     /// Kept so that no queue looks closed because nobody happens to hold its other end.
     _frames: mpsc::Sender<Vec<Envelope>>,
     _doors: (Sender<Proposal>, mpsc::Sender<Read>),
+    _news: NewsSender,
 }
 
 /// Which bulk input may come in. Receipts, applied indexes and the timer always may.
@@ -76,13 +79,14 @@ pub(crate) struct Gate {
 }
 
 /// What came in. The buffers are reused.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Turn {
     pub(crate) completions: Vec<Completion>,
     pub(crate) applied: Option<LogIndex>,
     pub(crate) frames: Vec<Vec<Envelope>>,
     pub(crate) proposals: Vec<Proposal>,
     pub(crate) reads: Vec<Read>,
+    pub(crate) news: Vec<News>,
 }
 
 /// Makes the queues.
@@ -94,23 +98,27 @@ pub(crate) fn inbox(
     let (frames_in, frames) = mpsc::channel(FRAMES_MAX);
     let (proposals_in, proposals) = queue(PROPOSALS_MAX, PROPOSALS_BYTES_MAX);
     let (reads_in, reads) = mpsc::channel(READS_MAX);
+    let (news_in, news) = news();
     let inbox = Inbox {
         completions,
         applied,
         frames,
         proposals,
         reads,
+        news,
         draining,
         doors_are_open: true,
         timer: Box::pin(sleep_until(Instant::now())),
         _frames: frames_in.clone(),
         _doors: (proposals_in.clone(), reads_in.clone()),
+        _news: news_in.clone(),
     };
     let senders = Senders {
         completions: completions_in,
         frames: frames_in,
         proposals: proposals_in,
         reads: reads_in,
+        news: news_in,
     };
     (senders, inbox)
 }
@@ -145,6 +153,7 @@ impl Inbox {
                 applied.map_err(|_| Fatal::StateMachinePanicked)?;
                 turn.applied = Some(*self.applied.borrow_and_update());
             }
+            news = self.news.recv() => turn.news.extend(news),
             frame = self.frames.recv(), if gate.frames => turn.frames.extend(frame),
             proposal = self.proposals.recv(), if doors && gate.proposals => {
                 turn.proposals.extend(proposal);
@@ -162,6 +171,7 @@ impl Inbox {
         if self.applied.has_changed().unwrap_or(false) {
             turn.applied = Some(*self.applied.borrow_and_update());
         }
+        fill(&mut turn.news, usize::MAX, || self.news.try_recv().ok());
         if gate.frames {
             fill(&mut turn.frames, FRAMES_MAX, || self.frames.try_recv().ok());
         }

@@ -11,7 +11,9 @@
 //! use std::collections::BTreeMap;
 //!
 //! use bytes::Bytes;
-//! use raft_grpc::{AppliedEntry, Consistency, NodeConfig, NodeId, StateMachine};
+//! use raft_grpc::{
+//!     AppliedEntry, Capture, Consistency, NodeConfig, NodeId, RestoreError, StateMachine,
+//! };
 //!
 //! /// Remembers what was said last.
 //! #[derive(Default)]
@@ -20,6 +22,16 @@
 //! impl StateMachine for Register {
 //!     fn apply(&mut self, entry: &AppliedEntry) -> Bytes {
 //!         std::mem::replace(&mut self.0, entry.command.clone())
+//!     }
+//!
+//!     fn snapshot(&self) -> Capture {
+//!         self.0.clone().into()
+//!     }
+//!
+//!     fn restore(&self, snapshot: &mut dyn std::io::Read) -> Result<Self, RestoreError> {
+//!         let mut said = Vec::new();
+//!         snapshot.read_to_end(&mut said)?;
+//!         Ok(Self(said.into()))
 //!     }
 //! }
 //!
@@ -81,6 +93,7 @@
 //! | `pending.rs` | who waits for what |
 //! | `full_disk.rs` | what a node does without room |
 //! | `apply.rs` | the thread that owns the state machine |
+//! | `snapshots.rs` | cutting snapshots, reading them for others, storing what arrives |
 //! | `requests.rs`, `handle.rs` | from a caller to whoever can answer |
 //! | `peer.rs`, `forward.rs`, `connect.rs` | calling other nodes: messages, proposals |
 //! | `listener.rs`, `service.rs`, `handshake.rs` | being called by them |
@@ -88,8 +101,7 @@
 //! | `node.rs` | start and end |
 //!
 //! Deliberately absent, so far: encryption between nodes (run them in a network that you trust),
-//! snapshots (a node that starts applies its whole log), changes of membership, transfer of
-//! leadership.
+//! changes of membership.
 
 mod apply;
 mod config;
@@ -112,6 +124,7 @@ mod pending;
 mod queue;
 mod requests;
 mod service;
+mod snapshots;
 mod state_machine;
 mod status;
 mod throttle;
@@ -125,7 +138,7 @@ pub use raft_core::{
     LogIndex, LogPosition, Membership, NodeId, PeerStatus, RoleKind, Status, Term, Timestamp,
 };
 pub use raft_wal::{Space, WalStats};
-pub use state_machine::{AppliedEntry, RESPONSE_BYTES_MAX, StateMachine};
+pub use state_machine::{AppliedEntry, Capture, RESPONSE_BYTES_MAX, RestoreError, StateMachine};
 pub use status::{LogStatus, NodeStatus, PeerLink};
 
 #[cfg(doctest)]

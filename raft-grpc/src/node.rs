@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use raft_core::{LogIndex, Membership, Node, Payload, Restored};
-use raft_wal::{Completion, OpenError, Opened, Wal, WalConfig};
+use raft_core::{LogIndex, LogPosition, Membership, Node, Payload, Restored, Snapshot};
+use raft_wal::{Completion, OpenError, Opened, SnapshotStore, Wal, WalConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 
-use crate::apply::{self, Machine};
+use crate::apply::{Applier, Machine, restore};
 use crate::config::{ConfigError, NodeConfig};
 use crate::connect::{
     CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX,
@@ -32,6 +32,7 @@ use crate::pending::Proposal;
 use crate::queue::Sender;
 use crate::requests::Requests;
 use crate::service::Service;
+use crate::snapshots::Snapshots;
 use crate::state_machine::StateMachine;
 use crate::status::Publisher;
 use crate::throttle::Throttle;
@@ -111,15 +112,22 @@ async fn launch<S: StateMachine>(
     let opened = open_log(&config, open, senders.completions.clone()).await?;
     let Opened { wal, restored, identity, report } = opened;
     tracing::info!(node = %config.id, dir = %config.data_dir.display(), "recovered: {report:?}");
-    let base = restored.base.position;
     check_members(&config, &restored)?;
     let lost = restored.lost;
+    let snapshot = restored.snapshot.clone();
     let node = Node::new(config.raft(random()), restored, clock.now())?;
     let (local_addr, listener) = listen(&config, bound)
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
-    let machine = Arc::new(RwLock::new(Machine { state: machine, applied: base }));
-    let apply = apply::spawn(config.id, Arc::clone(&machine), applied);
-    let apply = apply.map_err(StartError::Thread)?;
+    let store = wal.snapshots().clone();
+    let machine = from_snapshot(machine, store.clone(), snapshot).await?;
+    let base = machine.applied;
+    let machine = Arc::new(RwLock::new(machine));
+    let news = senders.news.clone();
+    let applier =
+        Applier { id: config.id, machine: Arc::clone(&machine), applied, news: news.clone() };
+    let apply = applier.spawn().map_err(StartError::Thread)?;
+    let pace = config.snapshot_bytes_per_second_max;
+    let snapshots = Snapshots::start(config.id, store, news, pace).map_err(StartError::Thread)?;
 
     // From here on nothing fails.
     tracing::info!(node = %config.id, cluster = config.cluster, "listening on {local_addr}");
@@ -143,6 +151,7 @@ async fn launch<S: StateMachine>(
         clock,
         wal,
         apply,
+        snapshots,
         links,
         publisher,
         requests: Arc::clone(&requests),
@@ -157,6 +166,21 @@ async fn launch<S: StateMachine>(
     let shared =
         Shared { machine, requests, status, local_addr, request_timeout, draining, stopped };
     Ok((RaftHandle::new(shared), NodeTask { life }))
+}
+
+/// The state machine as of the snapshot that the node starts from, if there is one.
+async fn from_snapshot<S: StateMachine>(
+    state: S,
+    store: SnapshotStore,
+    snapshot: Option<Snapshot>,
+) -> Result<Machine<S>, StartError> {
+    let Some(snapshot) = snapshot else {
+        return Ok(Machine { state, applied: LogPosition::ZERO });
+    };
+    let applied = snapshot.base.position;
+    let restored = tokio::task::spawn_blocking(move || restore(&state, &store, &snapshot)).await;
+    let restored = restored.map_err(|error| StartError::Thread(std::io::Error::other(error)))?;
+    Ok(Machine { state: restored.map_err(StartError::Snapshot)?, applied })
 }
 
 /// A log knows the members of its cluster, and so do the others: a list of peers that says something
@@ -244,7 +268,7 @@ impl Network {
         });
         let links = Links::start(&identity, &config.peers, tasks, stop);
         let forwarders = Forwarders::start(&identity, &config.peers, tasks, stop);
-        let Senders { completions: _, frames, proposals, reads } = senders;
+        let Senders { completions: _, frames, proposals, reads, news: _ } = senders;
         let service = Service {
             identity: Arc::clone(&identity),
             visitors: Arc::new(Visitors::default()),

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use harness::{Cluster, Counter, PATIENCE, Running, number_command, wait_for};
 use raft_grpc::{
-    AppliedEntry, Consistency, Fatal, NotApplied, ProposeError, ReadError, StateMachine, Unknown,
+    AppliedEntry, Capture, Consistency, Fatal, NotApplied, ProposeError, ReadError, RestoreError,
+    StateMachine, Unknown,
 };
 
 #[test]
@@ -96,6 +97,14 @@ impl StateMachine for Stubborn {
         drop(self.gate.lock());
         self.applied += 1;
         Bytes::new()
+    }
+
+    fn snapshot(&self) -> Capture {
+        unreachable!("nothing here is that long")
+    }
+
+    fn restore(&self, _: &mut dyn std::io::Read) -> Result<Self, RestoreError> {
+        unreachable!("nothing here has a snapshot")
     }
 }
 

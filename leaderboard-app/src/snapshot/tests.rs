@@ -86,13 +86,13 @@ fn forged(snapshot: &[u8]) -> Vec<u8> {
 
 /// Refused, or a state that goes on without a panic and has exactly this snapshot.
 fn refused_or_sound(bytes: &[u8], later: &[Step]) -> Result<bool, TestCaseError> {
-    let Ok(leaderboard) = Leaderboard::restore(bytes) else { return Ok(false) };
-    prop_assert_eq!(&leaderboard.snapshot()[..], bytes);
+    let Ok(leaderboard) = Leaderboard::from_snapshot(bytes) else { return Ok(false) };
+    prop_assert_eq!(&leaderboard.to_snapshot()[..], bytes);
     let mut life = Life { leaderboard, index: 1 << 40, now: 1 << 40 };
     for step in later {
         life.apply(step);
     }
-    let again = Leaderboard::restore(&life.leaderboard.snapshot()).unwrap();
+    let again = Leaderboard::from_snapshot(&life.leaderboard.to_snapshot()).unwrap();
     prop_assert_eq!(again.digest(), life.leaderboard.digest());
     Ok(true)
 }
@@ -103,30 +103,30 @@ proptest! {
     #[test]
     fn what_comes_back_answers_for_ever_the_same(before in steps(40), later in steps(40)) {
         let mut first = Life::after(&before);
-        let snapshot = first.leaderboard.snapshot();
-        let restored = Leaderboard::restore(&snapshot).unwrap();
+        let snapshot = first.leaderboard.to_snapshot();
+        let restored = Leaderboard::from_snapshot(&snapshot).unwrap();
         prop_assert_eq!(restored.digest(), first.leaderboard.digest());
-        prop_assert_eq!(restored.snapshot(), snapshot);
+        prop_assert_eq!(restored.to_snapshot(), snapshot);
         let mut second = Life { leaderboard: restored, ..first.clone() };
         for step in &later {
             prop_assert_eq!(second.apply(step), first.apply(step));
             prop_assert_eq!(second.leaderboard.digest(), first.leaderboard.digest());
         }
         prop_assert_eq!(second.leaderboard.keys().len(), first.leaderboard.keys().len());
-        prop_assert_eq!(second.leaderboard.snapshot(), first.leaderboard.snapshot());
+        prop_assert_eq!(second.leaderboard.to_snapshot(), first.leaderboard.to_snapshot());
     }
 
     #[test]
     fn any_damage_is_noticed(before in steps(20), place: Index, flip in 1_u8.., cut: Index) {
-        let bytes = Life::after(&before).leaderboard.snapshot().to_vec();
+        let bytes = Life::after(&before).leaderboard.to_snapshot().to_vec();
         let mut damaged = bytes.clone();
         damaged[place.index(bytes.len())] ^= flip;
-        prop_assert!(Leaderboard::restore(&damaged).is_err());
-        prop_assert!(Leaderboard::restore(&bytes[..cut.index(bytes.len())]).is_err());
+        prop_assert!(Leaderboard::from_snapshot(&damaged).is_err());
+        prop_assert!(Leaderboard::from_snapshot(&bytes[..cut.index(bytes.len())]).is_err());
         let mut longer = bytes;
         longer.push(flip);
-        prop_assert!(Leaderboard::restore(&longer).is_err());
-        prop_assert!(Leaderboard::restore(&sealed(&longer)).is_err());
+        prop_assert!(Leaderboard::from_snapshot(&longer).is_err());
+        prop_assert!(Leaderboard::from_snapshot(&sealed(&longer)).is_err());
     }
 
     /// Bytes whose hash and digest fit, so that they are read to their end.
@@ -139,7 +139,7 @@ proptest! {
         ),
         later in steps(12),
     ) {
-        let mut bytes = Life::after(&before).leaderboard.snapshot().to_vec();
+        let mut bytes = Life::after(&before).leaderboard.to_snapshot().to_vec();
         for (place, value, width) in writes {
             let place = place.index(bytes.len() - 2 * HASH_BYTES - 8);
             bytes[place..place + width].copy_from_slice(&value.to_le_bytes()[..width]);
@@ -149,7 +149,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_are_refused_or_sound(bytes in prop::collection::vec(0_u8..4, 0..200)) {
-        prop_assert!(Leaderboard::restore(&bytes).is_err());
+        prop_assert!(Leaderboard::from_snapshot(&bytes).is_err());
         let versioned = [&[VERSION][..], &bytes[..]].concat();
         refused_or_sound(&forged(&versioned), &[])?;
     }
@@ -159,7 +159,7 @@ proptest! {
 #[test]
 fn a_forgery_without_a_change_is_the_snapshot() {
     let life = Life::after(&[(0, vote("a", 1, Some("k"))), (3, vote("b", 2, None))]);
-    let snapshot = life.leaderboard.snapshot();
+    let snapshot = life.leaderboard.to_snapshot();
     assert_eq!(forged(&snapshot), snapshot);
     assert!(refused_or_sound(&snapshot, &[(0, vote("a", 1, Some("k")))]).unwrap());
 }
@@ -167,12 +167,15 @@ fn a_forgery_without_a_change_is_the_snapshot() {
 /// A claim to be longer than any memory costs nothing.
 #[test]
 fn counts_are_not_believed() {
-    let snapshot = Leaderboard::default().snapshot();
+    let snapshot = Leaderboard::default().to_snapshot();
     let (boards, lines, keys) = (33, 33 + 8 + 8 + 8, 33 + 8 + 8 + 16);
     for place in [boards, lines, keys] {
         let mut bytes = snapshot.to_vec();
         bytes[place..place + 8].copy_from_slice(&u64::MAX.to_le_bytes());
-        assert!(matches!(Leaderboard::restore(&sealed(&bytes)), Err(DecodeError::Damaged(_))));
+        assert!(matches!(
+            Leaderboard::from_snapshot(&sealed(&bytes)),
+            Err(DecodeError::Damaged(_))
+        ));
     }
 }
 
@@ -182,7 +185,7 @@ fn what_no_log_leads_to_is_refused_by_name() {
     let refused = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = snapshot_of_version_1();
         change(&mut bytes);
-        match Leaderboard::restore(&forged(&bytes)).unwrap_err() {
+        match Leaderboard::from_snapshot(&forged(&bytes)).unwrap_err() {
             DecodeError::Damaged(why) => why,
             other => panic!("{other}"),
         }
@@ -209,7 +212,7 @@ fn what_no_log_leads_to_is_refused_by_name() {
     assert_eq!(refused(&|b| b[191] = b'1'), "an idempotency key is there twice");
     assert_eq!(refused(&|b| b[156] = 2), "a flag is neither 0 nor 1");
     assert_eq!(
-        Leaderboard::restore(b"\x02").unwrap_err(),
+        Leaderboard::from_snapshot(b"\x02").unwrap_err(),
         DecodeError::UnknownVersion(2),
         "whatever a later version looks like"
     );
@@ -259,8 +262,8 @@ fn version_1_stays_readable() {
     ] {
         life.apply(&step);
     }
-    let snapshot = life.leaderboard.snapshot();
+    let snapshot = life.leaderboard.to_snapshot();
     assert_eq!(snapshot, snapshot_of_version_1(), "a change of the bytes is a new version");
-    let restored = Leaderboard::restore(&snapshot_of_version_1()).unwrap();
+    let restored = Leaderboard::from_snapshot(&snapshot_of_version_1()).unwrap();
     assert_eq!(restored.digest(), life.leaderboard.digest());
 }

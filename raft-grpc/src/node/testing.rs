@@ -7,7 +7,7 @@ use raft_core::NodeId;
 use raft_wal::sim::SimDisk;
 
 use super::*;
-use crate::state_machine::AppliedEntry;
+use crate::state_machine::{AppliedEntry, Capture, RestoreError};
 
 /// Counts its commands.
 pub(crate) struct Count(pub(crate) u64);
@@ -16,6 +16,16 @@ impl StateMachine for Count {
     fn apply(&mut self, _: &AppliedEntry) -> Bytes {
         self.0 += 1;
         Bytes::new()
+    }
+
+    fn snapshot(&self) -> Capture {
+        self.0.to_be_bytes().to_vec().into()
+    }
+
+    fn restore(&self, snapshot: &mut dyn std::io::Read) -> Result<Self, RestoreError> {
+        let mut bytes = [0; 8];
+        snapshot.read_exact(&mut bytes)?;
+        Ok(Self(u64::from_be_bytes(bytes)))
     }
 }
 

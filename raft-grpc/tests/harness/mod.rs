@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft_grpc::{
-    AppliedEntry, Consistency, Fatal, LogPosition, NodeConfig, NodeId, NodeTask, ProposeError,
-    RaftHandle, RoleKind, StartError, StateMachine,
+    AppliedEntry, Capture, Consistency, Fatal, LogIndex, LogPosition, NodeConfig, NodeId, NodeTask,
+    ProposeError, RaftHandle, RestoreError, RoleKind, StartError, StateMachine, Term,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -30,6 +30,8 @@ pub struct Counter {
     /// Changes with every command and with their order.
     pub digest: u64,
     pub last: LogPosition,
+    /// So many bytes more are in its snapshots.
+    pub padding: usize,
 }
 
 impl StateMachine for Counter {
@@ -45,6 +47,28 @@ impl StateMachine for Counter {
         let mixed = self.digest.rotate_left(7) ^ number ^ entry.timestamp.0;
         self.digest = mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         number_command(self.sum)
+    }
+
+    fn snapshot(&self) -> Capture {
+        let Self { sum, commands, digest, last, padding } = self;
+        let numbers = [*sum, *commands, *digest, last.term.0, last.index.0];
+        let padding = vec![7; *padding];
+        Capture::new(move |to| {
+            numbers.iter().try_for_each(|number| to.write_all(&number.to_be_bytes()))?;
+            to.write_all(&padding)
+        })
+    }
+
+    fn restore(&self, snapshot: &mut dyn std::io::Read) -> Result<Self, RestoreError> {
+        let mut number = || {
+            let mut bytes = [0; 8];
+            snapshot.read_exact(&mut bytes).map(|()| u64::from_be_bytes(bytes))
+        };
+        let (sum, commands, digest) = (number()?, number()?, number()?);
+        let last = LogPosition::new(Term(number()?), LogIndex(number()?));
+        let mut padding = Vec::new();
+        snapshot.read_to_end(&mut padding)?;
+        Ok(Self { sum, commands, digest, last, padding: padding.len() })
     }
 }
 
@@ -127,6 +151,8 @@ impl<S: StateMachine> Drop for Running<S> {
 pub struct Cluster {
     pub dir: TempDir,
     pub configs: Vec<NodeConfig>,
+    /// So many bytes more are in the snapshots of nodes that start from now on.
+    pub padding: usize,
     nodes: Vec<Option<Running<Counter>>>,
     runtime: Runtime,
 }
@@ -150,6 +176,7 @@ impl Cluster {
         Self {
             dir,
             configs,
+            padding: 0,
             nodes: (0..size).map(|_| None).collect(),
             runtime: runtime.expect("a runtime"),
         }
@@ -165,7 +192,8 @@ impl Cluster {
 
     pub fn start(&mut self, number: usize) {
         let config = self.configs[number - 1].clone();
-        let node = Running::start(config, Counter::default()).expect("the node starts");
+        let node = Running::start(config, Counter { padding: self.padding, ..Counter::default() })
+            .expect("the node starts");
         self.nodes[number - 1] = Some(node);
     }
 

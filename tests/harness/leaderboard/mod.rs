@@ -45,11 +45,11 @@ impl StateMachine for Replicated {
     }
 
     fn snapshot(&self) -> Bytes {
-        self.0.snapshot()
+        self.0.to_snapshot()
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
-        self.0 = Leaderboard::restore(snapshot)?;
+        self.0 = Leaderboard::from_snapshot(snapshot)?;
         Ok(())
     }
 
