@@ -1,10 +1,14 @@
-//! Outgoing Raft messages: one bounded queue and one long-lived stream per peer. A slow or dead
+//! Outgoing Raft messages: a bounded queue and a long-lived stream per peer. A slow or dead
 //! peer fills its own queue and nobody else's; what does not fit is dropped, because Raft sends
 //! again what matters and nothing is more useless than an old heartbeat.
+//!
+//! Pieces of snapshots have a queue and a connection of their own, as long as there are any, so that
+//! heartbeats and votes never wait behind them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use raft_core::{Envelope, Message, NodeId};
 use tokio::sync::{Notify, mpsc};
@@ -26,6 +30,14 @@ use crate::wire::peer_request::Content as Request;
 const QUEUE_MESSAGES_MAX: usize = 1024;
 const QUEUE_BYTES_MAX: u64 = 16 << 20;
 
+/// How many pieces of snapshots may wait for one peer. It asks for one at a time; if it asks again, it has
+/// given up the last one.
+const PIECES_MAX: usize = 4;
+const PIECES_BYTES_MAX: u64 = 8 << 20;
+
+/// How long the connection for pieces of snapshots is kept without any.
+const PIECES_IDLE: Duration = Duration::from_secs(10);
+
 /// What a message is taken to cost besides its entries or its chunk of a snapshot.
 const MESSAGE_OVERHEAD_BYTES: u64 = 64;
 
@@ -39,6 +51,7 @@ pub(crate) struct Links {
 struct Link {
     address: String,
     queue: Sender<Envelope>,
+    pieces: Sender<Envelope>,
     state: Arc<LinkState>,
 }
 
@@ -60,9 +73,8 @@ impl Links {
     ) -> Arc<Self> {
         let others = addresses.iter().filter(|(id, _)| **id != identity.id);
         let links = others.map(|(&peer, address)| {
-            let (sender, queue) = queue(QUEUE_MESSAGES_MAX, QUEUE_BYTES_MAX);
             let state = Arc::new(LinkState::default());
-            let task = LinkTask {
+            let task = |queue| LinkTask {
                 identity: Arc::clone(identity),
                 peer,
                 queue,
@@ -75,10 +87,12 @@ impl Links {
                     down: false,
                 },
             };
-            tasks.spawn(task.run(stop.clone()));
+            let (sender, messages) = queue(QUEUE_MESSAGES_MAX, QUEUE_BYTES_MAX);
+            tasks.spawn(task(messages).run(stop.clone()));
+            let (pieces, waiting) = queue(PIECES_MAX, PIECES_BYTES_MAX);
+            tasks.spawn(task(waiting).run_for_pieces(stop.clone()));
             let address = address.clone();
-            let queue = sender;
-            (peer, Link { address, queue, state })
+            (peer, Link { address, queue: sender, pieces, state })
         });
         let links = links.collect();
         Arc::new(Self { links })
@@ -89,8 +103,10 @@ impl Links {
         let Some(link) = self.links.get(&envelope.to) else {
             return tracing::debug!("no address is known for {}", envelope.to);
         };
+        let is_piece = matches!(envelope.message, Message::SnapshotChunk { .. });
         let connected = link.state.connected.load(Ordering::Relaxed);
-        if !connected || link.queue.try_send(envelope).is_err() {
+        let queue = if is_piece { &link.pieces } else { &link.queue };
+        if !connected || queue.try_send(envelope).is_err() {
             link.state.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -127,6 +143,9 @@ impl Weigh for Envelope {
     }
 }
 
+/// Where requests go in, and replies come out.
+type Stream = (mpsc::Sender<wire::PeerRequest>, Streaming<wire::PeerReply>);
+
 /// The task of one link.
 struct LinkTask {
     identity: Arc<Identity>,
@@ -156,20 +175,42 @@ impl LinkTask {
         self.state.connected.store(false, Ordering::Relaxed);
     }
 
+    /// The same for pieces of snapshots: connects when there is one, and not for ever.
+    async fn run_for_pieces(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(async {
+            while let Some(first) = self.queue.recv().await {
+                let (peer, node) = (self.peer, self.identity.id);
+                match self.connect_and_send_pieces(first).await {
+                    Ok(()) => tracing::debug!(%node, "no snapshot for {peer} any more"),
+                    Err(why) => {
+                        tracing::debug!(%node, "a snapshot for {peer} is interrupted: {why}");
+                        self.discard_queue();
+                        tokio::time::sleep(self.backoff.next_pause()).await;
+                    }
+                }
+            }
+        })
+        .await;
+    }
+
+    async fn connect_and_send_pieces(&mut self, first: Envelope) -> Result<(), LinkError> {
+        let (requests, mut replies) = self.connect().await?;
+        self.backoff.reset();
+        let mut next = Some(first);
+        while let Some(piece) = next {
+            let envelopes = vec![piece.into()];
+            let frame = request(Request::Frame(wire::Frame { envelopes }));
+            let sent = unless_ended(&mut replies, requests.send(frame)).await?;
+            sent.map_err(|_| LinkError::Closed)?;
+            let waiting = tokio::time::timeout(PIECES_IDLE, self.queue.recv());
+            next = unless_ended(&mut replies, waiting).await?.ok().flatten();
+        }
+        Ok(())
+    }
+
     /// One connection, from the greeting to its end.
     async fn connect_and_send(&mut self) -> Result<std::convert::Infallible, LinkError> {
-        let mut client = connect(&self.report.address).await?;
-        let (requests, outgoing) = mpsc::channel(1);
-        let hello = Request::Hello(self.identity.hello(self.peer));
-        // The queue is empty: there is room.
-        let _ = requests.send(request(hello)).await;
-        let mut replies = in_time(async {
-            let replies = client.peer(ReceiverStream::new(outgoing)).await?;
-            let mut replies = replies.into_inner();
-            self.receive_welcome(&mut replies).await?;
-            Ok(replies)
-        })
-        .await?;
+        let (requests, mut replies) = self.connect().await?;
         self.backoff.reset();
         self.report.connected();
         self.state.connected.store(true, Ordering::Relaxed);
@@ -180,15 +221,26 @@ impl LinkTask {
                 let first = self.queue.recv().await.ok_or(LinkError::Closed)?;
                 Ok::<_, LinkError>((room, first))
             };
-            let (room, first) = tokio::select! {
-                end = replies.message() => {
-                    end?;
-                    return Err(LinkError::Closed);
-                }
-                next = next => next?,
-            };
+            let (room, first) = unless_ended(&mut replies, next).await??;
             room.send(request(Request::Frame(self.fill_frame(first))));
         }
+    }
+
+    /// A connection on which the peer has let this node in.
+    async fn connect(&self) -> Result<Stream, LinkError> {
+        let mut client = connect(&self.report.address).await?;
+        let (requests, outgoing) = mpsc::channel(1);
+        let hello = Request::Hello(self.identity.hello(self.peer));
+        // The queue is empty: there is room.
+        let _ = requests.send(request(hello)).await;
+        let replies = in_time(async {
+            let replies = client.peer(ReceiverStream::new(outgoing)).await?;
+            let mut replies = replies.into_inner();
+            self.receive_welcome(&mut replies).await?;
+            Ok(replies)
+        })
+        .await?;
+        Ok((requests, replies))
     }
 
     async fn receive_welcome(
@@ -220,6 +272,20 @@ impl LinkTask {
         while self.queue.try_recv().is_some() {
             self.state.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// What comes first: that, or the end of the stream.
+async fn unless_ended<T>(
+    replies: &mut Streaming<wire::PeerReply>,
+    next: impl Future<Output = T>,
+) -> Result<T, LinkError> {
+    tokio::select! {
+        end = replies.message() => {
+            end?;
+            Err(LinkError::Closed)
+        }
+        next = next => Ok(next),
     }
 }
 

@@ -101,7 +101,9 @@ fn who_was_away_for_long_fetches_a_snapshot() {
     });
     cluster.start(away);
     agree(&cluster, 5_100);
-    assert!(base(&cluster, away) > LogIndex(3_000), "it has it from a snapshot");
+    wait_for("the status to say that it has it from a snapshot", || {
+        (base(&cluster, away) > LogIndex(3_000)).then_some(())
+    });
     count(&cluster, away, 10);
     agree(&cluster, 5_110);
     // It stands on its own: with one of the others gone it is needed, and it can lead.
