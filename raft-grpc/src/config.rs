@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use raft_core::NodeId;
 
+use crate::address_book::is_note;
+
 /// The largest command that a cluster can be configured for: one has to fit into a frame of the
 /// wire together with everything else.
 pub(crate) const COMMAND_BYTES_MAX: u64 = 1 << 20;
@@ -24,8 +26,18 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// Where it listens for the other nodes. Port 0 takes any free port.
     pub listen: SocketAddr,
-    /// Where every member can be reached, itself included, as `host:port`.
+    /// The members that the cluster begins with, this node among them unless it [joins](Self::join), each with
+    /// where it can be reached, as `host:port`. Who belongs to the cluster later is in its log, and where they
+    /// are the nodes tell each other; then this only helps to find the first of them.
     pub peers: BTreeMap<NodeId, String>,
+    /// This node joins a cluster that exists: it is not among those that the cluster began with, and waits
+    /// until it is [added](crate::RaftHandle::add_member). Without meaning once it has a log.
+    pub join: bool,
+    /// Where the others reach this node, as `host:port`; unless set, what `peers` says.
+    pub advertise: Option<String>,
+    /// What the others should know about this node besides, such as where its clients go; at most 256 bytes
+    /// without control characters. It is in [`PeerLink::note`](crate::PeerLink).
+    pub note: String,
     /// A follower that hears nothing from a leader campaigns after a random time between this and
     /// twice this; 300 ms unless set. At least four times `heartbeat_interval`.
     pub election_timeout: Duration,
@@ -76,6 +88,9 @@ impl NodeConfig {
             data_dir: data_dir.into(),
             listen,
             peers,
+            join: false,
+            advertise: None,
+            note: String::new(),
             election_timeout: Duration::from_millis(300),
             heartbeat_interval: Duration::from_millis(50),
             request_timeout: Duration::from_secs(5),
@@ -104,10 +119,31 @@ impl NodeConfig {
             let count = format!("{} addresses", self.peers.len());
             return refuse("peers", count, "must be at most 255");
         }
-        if !self.peers.contains_key(&self.id) {
+        let ids = || {
             let ids: Vec<String> = self.peers.keys().map(ToString::to_string).collect();
-            let rule = "must name every member, this node included";
-            return refuse("peers", format!("[{}]", ids.join(", ")), rule);
+            format!("[{}]", ids.join(", "))
+        };
+        if !self.join && !self.peers.contains_key(&self.id) {
+            let rule = "must name every member, this node included, unless it joins";
+            return refuse("peers", ids(), rule);
+        }
+        if self.first_members().next().is_none() {
+            return refuse(
+                "peers",
+                ids(),
+                "must name a member of the cluster that this node joins",
+            );
+        }
+        if self.own_address().is_none() {
+            let rule = "must be set, or peers must name this node too";
+            return refuse("advertise", "none".into(), rule);
+        }
+        if let Some(address) = self.advertise.as_ref().filter(|address| !is_address(address)) {
+            return refuse("advertise", format!("{address:?}"), "must be host:port");
+        }
+        if !is_note(&self.note) {
+            let rule = "must be at most 256 bytes, without control characters";
+            return refuse("note", format!("{} bytes", self.note.len()), rule);
         }
         if let Some((id, address)) = self.peers.iter().find(|(_, address)| !is_address(address)) {
             return refuse("peers", format!("{id}={address:?}"), "must be host:port");
@@ -126,6 +162,16 @@ impl NodeConfig {
         self.raft(0).validate().map_err(ConfigError::from)
     }
 
+    /// The members that the cluster began with, as far as this node knows.
+    pub(crate) fn first_members(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.peers.keys().copied().filter(|&id| !self.join || id != self.id)
+    }
+
+    /// Where the others reach this node.
+    pub(crate) fn own_address(&self) -> Option<&String> {
+        self.advertise.as_ref().or_else(|| self.peers.get(&self.id))
+    }
+
     /// What of this is for the protocol. `seed` must be another one at every start.
     pub(crate) fn raft(&self, seed: u64) -> raft_core::Config {
         let mut raft = raft_core::Config::new(self.id, seed);
@@ -138,7 +184,7 @@ impl NodeConfig {
 }
 
 /// Has it the form `host:port`? Whether there is such a host shows when it is called.
-fn is_address(address: &str) -> bool {
+pub(crate) fn is_address(address: &str) -> bool {
     let Some((host, port)) = address.rsplit_once(':') else {
         return false;
     };
@@ -185,11 +231,16 @@ mod tests {
     #[test]
     fn each_broken_rule_names_its_field() {
         type Break = fn(&mut NodeConfig);
-        let cases: [(&str, Break); 12] = [
+        let cases: [(&str, Break); 17] = [
             ("election_timeout", |c| c.heartbeat_interval = c.election_timeout),
             ("cluster", |c| c.cluster.clear()),
             ("cluster", |c| c.cluster = "x".repeat(65)),
             ("peers", |c| c.peers.clear()),
+            ("peers", |c| c.join = true),
+            ("advertise", |c| (c.join, c.id) = (true, NodeId::new(2).unwrap())),
+            ("advertise", |c| c.advertise = Some("no port".into())),
+            ("note", |c| c.note = "x".repeat(257)),
+            ("note", |c| c.note = "\n".into()),
             ("peers", |c| c.id = NodeId::new(2).unwrap()),
             ("peers", |c| c.peers.values_mut().for_each(|a| *a = "no port".into())),
             ("peers", |c| c.peers.values_mut().for_each(|a| *a = "host:0".into())),

@@ -36,6 +36,8 @@ pub(crate) const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why there is no stream to a peer, or no longer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
+    #[error("its address is not known")]
+    NoAddress,
     #[error("cannot connect: {}", chain(.0))]
     Connect(#[from] tonic::transport::Error),
     #[error("{}", describe(.0))]
@@ -132,6 +134,10 @@ pub(crate) struct LinkReport {
 }
 
 impl LinkReport {
+    pub(crate) fn new(node: NodeId, peer: NodeId) -> Self {
+        Self { node, peer, address: String::new(), down: false }
+    }
+
     pub(crate) fn connected(&mut self) {
         self.down = false;
         let Self { node, peer, address, .. } = self;

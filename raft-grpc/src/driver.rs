@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use raft_core::{
-    Consistency, Event, Ignored, Input, Instant as Moment, LogIndex, Node, NodeId, Output,
-    ProposeRefusal, Proposed, RoleKind, Timestamp,
+    ChangeRefusal, Consistency, Event, Ignored, Input, Instant as Moment, LogIndex, LogPosition,
+    Node, NodeId, Output, ProposeRefusal, Proposed, RoleKind, Snapshot, SnapshotId, Timestamp,
 };
 use raft_wal::{Completion, Repair, Wal};
 use tokio::time::Instant;
@@ -14,7 +14,9 @@ use tokio::time::Instant;
 use crate::apply::ApplyQueue;
 use crate::error::{Fatal, NotApplied, Unknown};
 use crate::full_disk::FullDisk;
+use crate::handshake::Identity;
 use crate::inbox::{Gate, Inbox, Read, Turn};
+use crate::orders::{Answer, Edit, Order, OrderError, PendingChanges, target};
 use crate::peer::Links;
 use crate::pending::{
     Failure, PendingProposals, PendingReads, Proposal, ReadFailure, Waiter, answer_reads,
@@ -79,6 +81,7 @@ pub(crate) struct Driver {
     pub(crate) wal: Wal,
     pub(crate) apply: ApplyQueue,
     pub(crate) snapshots: Snapshots,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) links: Arc<Links>,
     pub(crate) publisher: Publisher,
     pub(crate) requests: Arc<Requests>,
@@ -104,6 +107,9 @@ pub(crate) struct State {
     repair: Repair,
     /// A snapshot is to be cut, as soon as no other is.
     snapshot_due: bool,
+    /// Who wants to know of the next one.
+    wants_snapshot: Vec<Answer<SnapshotId>>,
+    changes: PendingChanges,
     full_disk: FullDisk,
 }
 
@@ -157,7 +163,7 @@ impl Driver {
 
     /// Tells the node everything that has queued up.
     fn take_in(&mut self, now: Moment, turn: &mut Turn) -> Result<(), Fatal> {
-        let Turn { completions, applied, frames, proposals, reads, news } = turn;
+        let Turn { completions, applied, frames, proposals, reads, news, orders } = turn;
         self.state.full_disk.observe(&self.wal);
         for completion in completions.drain(..) {
             match completion {
@@ -183,6 +189,7 @@ impl Driver {
         }
         self.propose(now, proposals);
         self.read(now, reads);
+        orders.drain(..).for_each(|order| self.obey(now, order));
         if now >= self.node.deadline() {
             self.node.step(now, Input::Timer);
         }
@@ -190,6 +197,7 @@ impl Driver {
         if now >= self.state.sweep_due {
             self.state.sweep_due = now.after(SWEEP_INTERVAL);
             self.state.proposals.sweep();
+            self.links.follow(&self.node.status().membership);
             self.state.reads.sweep();
         }
         Ok(())
@@ -202,7 +210,15 @@ impl Driver {
                 self.snapshots.captured(index, capture);
                 None
             }
-            News::Cut(cut) => self.snapshots.cut_ended(cut, &self.node),
+            News::Cut(cut) => {
+                let told = cut.as_ref().map(Snapshot::id);
+                let input = self.snapshots.cut_ended(cut, &self.node);
+                // Those who asked while it was written get another one.
+                if !self.state.snapshot_due {
+                    self.answer_who_wants_snapshot(told);
+                }
+                input
+            }
             News::ChunkRead(order, bytes) => Some(Input::ChunkRead { order, bytes }),
             News::Held(snapshot, bytes) => Some(Input::SnapshotHeld { snapshot, bytes }),
             News::Failed(fatal) => return Err(fatal),
@@ -211,6 +227,52 @@ impl Driver {
             self.node.step(now, input);
         }
         Ok(())
+    }
+
+    fn answer_who_wants_snapshot(&mut self, snapshot: Option<SnapshotId>) {
+        let newest = snapshot.or_else(|| self.node.status().snapshot);
+        for answer in self.state.wants_snapshot.drain(..) {
+            let why = "nothing is applied yet, or there is no room on the disk";
+            let _ = answer.send(newest.ok_or(OrderError::NoSnapshot(why))); // It may have given up.
+        }
+    }
+
+    /// Does what an operator wants, or begins it.
+    fn obey(&mut self, now: Moment, order: Order) {
+        match order {
+            Order::Change(edit, answer) => match self.begin_change(now, edit) {
+                Ok(Some(change)) => self.state.changes.register(change, answer),
+                Ok(None) => drop(answer.send(Ok(()))),
+                Err(why) => drop(answer.send(Err(why))),
+            },
+            Order::Transfer(to, answer) => {
+                let begun = self.node.transfer_leadership(now, to);
+                let _ = answer.send(begun.map_err(OrderError::from)); // It may have given up.
+            }
+            Order::Snapshot(answer) => {
+                self.state.snapshot_due = true;
+                self.state.wants_snapshot.push(answer);
+            }
+        }
+    }
+
+    fn begin_change(&mut self, now: Moment, edit: Edit) -> Result<Option<LogPosition>, OrderError> {
+        let status = self.node.status();
+        if status.role != RoleKind::Leader {
+            return Err(OrderError::NotLeader { leader: status.leader });
+        }
+        // Whether it is so already only counts when it is committed.
+        let settled = status.commit >= status.membership_index && !status.membership.is_joint();
+        let index = status.membership_index;
+        match target(&status.membership, edit)? {
+            Some(target) => {
+                let change =
+                    self.node.change_membership(now, wall_clock(), &target, Some(index))?;
+                Ok(Some(change))
+            }
+            None if settled => Ok(None),
+            None => Err(ChangeRefusal::InFlight { index }.into()),
+        }
     }
 
     /// A leader that cannot write any more lets another node lead, if one can.
@@ -333,7 +395,6 @@ impl Driver {
             compacted,
             events,
         } = &mut self.state.output;
-        changes.clear(); // Members do not change while the cluster runs.
         if let Some(write) = write.take() {
             self.wal.submit(write);
         }
@@ -353,6 +414,9 @@ impl Driver {
         for outcome in proposals.drain(..) {
             self.state.proposals.settle(outcome);
         }
+        for outcome in changes.drain(..) {
+            self.state.changes.settle(outcome);
+        }
         self.snapshots.hand_on(chunks, incoming);
         if let Some(snapshot) = restore.take() {
             self.apply.restore(snapshot, self.wal.snapshots().clone());
@@ -371,6 +435,10 @@ impl Driver {
             self.state.reads.settle(outcome, self.state.applied);
         }
         for event in events.drain(..) {
+            if let Event::MembershipChanged { index, membership } = &event {
+                self.identity.on_members(membership, *index);
+                self.links.follow(membership);
+            }
             self.publisher.on_event(&event);
             tell(self.publisher.id(), &event, &self.nonsense);
         }
@@ -428,7 +496,7 @@ impl Driver {
 }
 
 /// The only look at the wall clock, for the timestamps of the entries that this node proposes.
-fn wall_clock() -> Timestamp {
+pub(crate) fn wall_clock() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use raft_core::{LogPosition, Membership};
+use raft_core::LogPosition;
 use raft_wal::WalError;
 
 use crate::config::ConfigError;
@@ -119,18 +119,6 @@ pub enum StartError {
     /// The snapshot in the data directory cannot be restored.
     #[error("{0}; run the version of this program that wrote it, or a newer one")]
     Snapshot(Fatal),
-    /// The directory belongs to a cluster of other members than the configuration names.
-    #[error(
-        "the data directory belongs to a cluster of the members {directory}, but peers names \
-         {configured}: the members of a cluster cannot be changed yet; name the same ones as before, or \
-         start a new cluster in new directories"
-    )]
-    OtherMembers {
-        /// Whom the log names.
-        directory: Box<Membership>,
-        /// Whom [`NodeConfig::peers`](crate::NodeConfig::peers) names.
-        configured: Box<Membership>,
-    },
     /// The Raft port cannot be bound.
     #[error("cannot listen on {address}: {source}; is another node running there?")]
     Listen {
@@ -160,7 +148,7 @@ impl StartError {
     pub fn is_safety_refusal(&self) -> bool {
         match self {
             Self::Log(error) => error.is_safety_refusal(),
-            Self::Restored(_) | Self::OtherMembers { .. } => true,
+            Self::Restored(_) => true,
             Self::Snapshot(why) => matches!(why, Fatal::Restore { .. }),
             Self::Config(_) | Self::Listen { .. } | Self::Thread(_) => false,
         }
@@ -172,11 +160,7 @@ impl StartError {
         match self {
             Self::Log(error) => error.is_disk_failure(),
             Self::Snapshot(why) => matches!(why, Fatal::Disk(_)),
-            Self::Config(_)
-            | Self::Restored(_)
-            | Self::OtherMembers { .. }
-            | Self::Listen { .. }
-            | Self::Thread(_) => false,
+            Self::Config(_) | Self::Restored(_) | Self::Listen { .. } | Self::Thread(_) => false,
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use raft_core::NodeId;
 use tokio::sync::mpsc;
@@ -36,44 +36,48 @@ pub(crate) const UNDER_WAY_MAX: usize = 8192;
 const QUEUE_PROPOSALS_MAX: usize = 4096;
 const QUEUE_BYTES_MAX: u64 = 16 << 20;
 
-/// The ways to the other nodes' logs.
+/// The ways to the other nodes' logs, each begun when it is first needed. Who led once is a member, or was one,
+/// so there are not many.
 #[derive(Debug)]
 pub(crate) struct Forwarders {
-    queues: BTreeMap<NodeId, Sender<Proposal>>,
+    identity: Arc<Identity>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    queues: Mutex<BTreeMap<NodeId, Sender<Proposal>>>,
 }
 
 impl Forwarders {
-    /// Starts a task for every peer.
-    pub(crate) fn start(
+    /// None yet. Their tasks will be among `tasks`, and end with `stop`.
+    pub(crate) fn new(
         identity: &Arc<Identity>,
-        addresses: &BTreeMap<NodeId, String>,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
-        let others = addresses.iter().filter(|(id, _)| **id != identity.id);
-        let queues = others.map(|(&peer, address)| {
+        Self {
+            identity: Arc::clone(identity),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            queues: Mutex::default(),
+        }
+    }
+
+    fn queue_to(&self, peer: NodeId) -> Sender<Proposal> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = || {
             let (sender, queue) = queue(QUEUE_PROPOSALS_MAX, QUEUE_BYTES_MAX);
-            let task = Forwarder {
-                identity: Arc::clone(identity),
-                peer,
-                address: address.clone(),
-                queue,
-                last_id: 0,
-                backoff: Backoff::new(),
-            };
-            let stop = stop.clone();
-            tasks.spawn(async move { stop.run_until_cancelled(task.run()).await });
-            (peer, sender)
-        });
-        let queues = queues.collect();
-        Self { queues }
+            let identity = Arc::clone(&self.identity);
+            let backoff = Backoff::new();
+            let task = Forwarder { identity, peer, queue, last_id: 0, backoff };
+            let stop = self.stop.clone();
+            self.tasks.spawn(async move { stop.run_until_cancelled(task.run()).await });
+            sender
+        };
+        queues.entry(peer).or_insert_with(start).clone()
     }
 
     /// Queues a proposal for `leader`.
     pub(crate) fn forward(&self, leader: NodeId, proposal: Proposal) -> Result<(), Failure> {
-        let Some(queue) = self.queues.get(&leader) else {
-            return Err(Failure::NotLeader { hint: None }); // A member whose address is not known.
-        };
+        let queue = self.queue_to(leader);
         queue.try_send(proposal).map_err(|refused| match refused {
             Refused::Full(_) => NotApplied::Busy.into(),
             Refused::Closed(_) => NotApplied::ShuttingDown.into(),
@@ -85,7 +89,6 @@ impl Forwarders {
 struct Forwarder {
     identity: Arc<Identity>,
     peer: NodeId,
-    address: String,
     queue: Receiver<Proposal>,
     last_id: u64,
     backoff: Backoff,
@@ -111,7 +114,7 @@ impl Forwarder {
                 Err(why) => Err(why),
             };
             // The link for Raft messages tells the operator about a peer that is gone.
-            tracing::debug!(%node, "cannot forward to {peer} at {}: {why}", self.address);
+            tracing::debug!(%node, "cannot forward to {peer}: {why}");
             for (_, waiter) in under_way {
                 waiter.answer(Err(Unknown::ConnectionLost.into()));
             }
@@ -125,7 +128,8 @@ impl Forwarder {
     }
 
     async fn open(&mut self) -> Result<Stream, LinkError> {
-        let mut client = connect(&self.address).await?;
+        let known = self.identity.book.get(self.peer).ok_or(LinkError::NoAddress)?;
+        let mut client = connect(&known.address).await?;
         let (requests, outgoing) = mpsc::channel(1);
         let hello = Request::Hello(self.identity.hello(self.peer));
         // The queue is empty: there is room.

@@ -1,20 +1,23 @@
 //! How the rest of the program talks to its node.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::{LogIndex, LogPosition};
+use raft_core::{LogIndex, LogPosition, NodeId, PeerStatus, SnapshotId};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::Machine;
 #[cfg(doc)]
 use crate::config::NodeConfig;
 use crate::error::{ProposeError, ReadError};
+use crate::handshake::Identity;
+use crate::orders::{Edit, OrderError, Orders};
 use crate::requests::Requests;
 use crate::state_machine::StateMachine;
 use crate::status::NodeStatus;
@@ -49,6 +52,8 @@ pub struct RaftHandle<S: StateMachine> {
 pub(crate) struct Shared<S> {
     pub(crate) machine: Arc<RwLock<Machine<S>>>,
     pub(crate) requests: Arc<Requests>,
+    pub(crate) orders: Orders,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) status: watch::Receiver<NodeStatus>,
     pub(crate) local_addr: SocketAddr,
     pub(crate) request_timeout: Duration,
@@ -179,6 +184,91 @@ impl<S: StateMachine> RaftHandle<S> {
     #[must_use]
     pub fn watch_status(&self) -> watch::Receiver<NodeStatus> {
         self.shared.status.clone()
+    }
+
+    /// Adds a node as a learner: it gets the log and has no vote. To be asked of the leader. Returns when that
+    /// is committed; at once if it is a member already. The node itself is to be started with
+    /// [`NodeConfig::join`], before or after.
+    ///
+    /// # Errors
+    /// Why not; see [`OrderError`].
+    pub async fn add_member(
+        &self,
+        id: NodeId,
+        address: &str,
+        timeout: Duration,
+    ) -> Result<(), OrderError> {
+        if id != self.shared.requests.id {
+            self.shared.identity.book.set(id, address);
+        }
+        self.shared.orders.change(Edit::AddLearner(id), deadline_in(timeout)).await
+    }
+
+    /// Makes a learner a voter, as soon as it has caught up. To be asked of the leader. Returns when that is
+    /// committed; at once if it votes already.
+    ///
+    /// # Errors
+    /// Why not; see [`OrderError`].
+    pub async fn promote(&self, id: NodeId, timeout: Duration) -> Result<(), OrderError> {
+        let deadline = deadline_in(timeout);
+        self.caught_up(id, deadline).await?;
+        self.shared.orders.change(Edit::Promote(id), deadline).await
+    }
+
+    /// Removes a member, the leader itself too: then it hands over. To be asked of the leader. Returns when
+    /// that is committed; at once if it is none.
+    ///
+    /// # Errors
+    /// Why not; see [`OrderError`].
+    pub async fn remove_member(&self, id: NodeId, timeout: Duration) -> Result<(), OrderError> {
+        self.shared.orders.change(Edit::Remove(id), deadline_in(timeout)).await
+    }
+
+    /// Hands leadership over to a voter, or to the one that has most of the log; tells who leads then. To be
+    /// asked of the leader.
+    ///
+    /// # Errors
+    /// Why not; see [`OrderError`].
+    pub async fn transfer_leadership(
+        &self,
+        to: Option<NodeId>,
+        timeout: Duration,
+    ) -> Result<NodeId, OrderError> {
+        self.shared.orders.transfer(to, deadline_in(timeout)).await
+    }
+
+    /// Cuts a snapshot on this node now.
+    ///
+    /// # Errors
+    /// Why not; see [`OrderError`].
+    pub async fn snapshot(&self, timeout: Duration) -> Result<SnapshotId, OrderError> {
+        self.shared.orders.snapshot(deadline_in(timeout)).await
+    }
+
+    /// Waits until a learner has most of this leader's log.
+    async fn caught_up(&self, id: NodeId, deadline: Instant) -> Result<(), OrderError> {
+        /// So much may be missing.
+        const LAG_MAX: u64 = 1000;
+        let mut status = self.watch_status();
+        let caught_up = status.wait_for(|NodeStatus { raft, .. }| {
+            let peer = raft.peers.iter().find(|peer| peer.id == id);
+            let lag = |peer: &PeerStatus| raft.last.index.0.saturating_sub(peer.match_index.0);
+            // Who does not lead, or does not know it, finds out when it gives the order.
+            peer.is_none_or(|peer| raft.membership.is_voter(id) || lag(peer) <= LAG_MAX)
+        });
+        match timeout_at(deadline, caught_up).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_closed)) => Err(OrderError::ShuttingDown),
+            Err(_elapsed) => Err(OrderError::Timeout(format!("{id} has not caught up yet"))),
+        }
+    }
+
+    /// Where every node that this one knows can be reached, and what it says besides
+    /// ([`NodeConfig::note`]): all members, and perhaps some that are none any more.
+    #[must_use]
+    pub fn addresses(&self) -> BTreeMap<NodeId, (String, String)> {
+        let all = self.shared.identity.book.all().into_iter();
+        all.map(|(id, entry)| (id, (entry.address, entry.note))).collect()
     }
 
     /// Where the node listens for the others; of interest if [`NodeConfig::listen`] left the port

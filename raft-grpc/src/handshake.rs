@@ -1,13 +1,14 @@
 //! The first words on every stream: who is there, and is it whom we mean? A stranger is refused
 //! before anything that it sends can change any state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use raft_core::NodeId;
+use raft_core::{LogIndex, Membership, NodeId};
 use tonic::{Code, Status};
 
+use crate::address_book::AddressBook;
 use crate::convert::{Malformed, incarnation, incarnation_to_wire, node};
 use crate::wire;
 
@@ -15,12 +16,21 @@ use crate::wire;
 const PROTOCOL_VERSION: u32 = 1;
 
 /// Who this node is, and whom it knows.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) cluster: String,
     pub(crate) id: NodeId,
     pub(crate) incarnation: u128,
-    pub(crate) members: BTreeSet<NodeId>,
+    pub(crate) book: AddressBook,
+    known: Mutex<KnownMembers>,
+}
+
+/// The members, as of the last entry of this node's log.
+#[derive(Clone, Debug)]
+struct KnownMembers {
+    membership: Membership,
+    /// Of the entry that brought them.
+    index: LogIndex,
 }
 
 /// A caller that was let in.
@@ -46,8 +56,10 @@ pub(crate) enum Refusal {
         meant: NodeId,
         this: NodeId,
     },
-    /// The caller is no member, or says that it is this very node.
+    /// The caller is no member, or no longer, or says that it is this very node.
     Stranger(NodeId),
+    /// A voter that has lost its data directory, and with it its votes.
+    Wiped(NodeId),
     /// Another process with the same node id, but with another data directory, is connected.
     SecondProcess(NodeId),
 }
@@ -70,6 +82,11 @@ impl fmt::Display for Refusal {
                 write!(f, "it looks for {meant}, this node is {this}; check its list of peers")
             }
             Self::Stranger(id) => write!(f, "{id} is not one of the other members"),
+            Self::Wiped(id) => write!(
+                f,
+                "{id} is a voter, and came back with another data directory: what it voted is lost, so it \
+                 might vote twice in a term; remove it from the cluster and add it again"
+            ),
             Self::SecondProcess(id) => write!(
                 f,
                 "{id} is connected already from another data directory; two processes must never \
@@ -90,7 +107,9 @@ impl From<&Refusal> for Status {
         let code = match refusal {
             Refusal::NoGreeting | Refusal::Malformed(_) => Code::InvalidArgument,
             Refusal::Version(_) => Code::Unimplemented,
-            Refusal::Target { .. } | Refusal::SecondProcess(_) => Code::FailedPrecondition,
+            Refusal::Target { .. } | Refusal::SecondProcess(_) | Refusal::Wiped(_) => {
+                Code::FailedPrecondition
+            }
             Refusal::Cluster { .. } | Refusal::Stranger(_) => Code::PermissionDenied,
         };
         Self::new(code, format!("refused: {refusal}"))
@@ -98,23 +117,56 @@ impl From<&Refusal> for Status {
 }
 
 impl Identity {
+    /// This node, whose log knows these members.
+    pub(crate) fn new(
+        cluster: String,
+        id: NodeId,
+        incarnation: u128,
+        book: AddressBook,
+        membership: Membership,
+        index: LogIndex,
+    ) -> Self {
+        let known = Mutex::new(KnownMembers { membership, index });
+        Self { cluster, id, incarnation, book, known }
+    }
+
+    fn known(&self) -> KnownMembers {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The log names other members now.
+    pub(crate) fn on_members(&self, membership: &Membership, index: LogIndex) {
+        let known = KnownMembers { membership: membership.clone(), index };
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        // Who comes back after it was removed may have a new directory.
+        self.book.forget_directories(|id| !membership.contains(id));
+    }
+
     /// The first request on a stream to `to`.
     pub(crate) fn hello(&self, to: NodeId) -> wire::Hello {
+        let KnownMembers { membership, index } = self.known();
         wire::Hello {
             protocol_version: PROTOCOL_VERSION,
             cluster: self.cluster.clone(),
             from: self.id.get(),
             to: to.get(),
             incarnation: incarnation_to_wire(self.incarnation),
+            members: self.book.to_wire(),
+            membership: Some(membership.into()),
+            membership_index: index.0,
         }
     }
 
     /// The first reply on a stream.
     pub(crate) fn welcome(&self) -> wire::Welcome {
-        wire::Welcome { node: self.id.get(), incarnation: incarnation_to_wire(self.incarnation) }
+        wire::Welcome {
+            node: self.id.get(),
+            incarnation: incarnation_to_wire(self.incarnation),
+            members: self.book.to_wire(),
+        }
     }
 
-    /// Lets a caller in, or not.
+    /// Lets a caller in, or not, and learns from it.
     pub(crate) fn check_hello(&self, hello: &wire::Hello) -> Result<Caller, Refusal> {
         // The version comes first: it says whether the rest means what we think it means.
         if hello.protocol_version != PROTOCOL_VERSION {
@@ -132,10 +184,16 @@ impl Identity {
             return Err(Refusal::Target { meant, this });
         }
         let id = node(hello.from, "Hello.from")?;
-        if id == self.id || !self.members.contains(&id) {
+        let known = self.known();
+        if id == self.id || !(known.admits(self.id, id) || is_newer(hello, id, known.index)?) {
             return Err(Refusal::Stranger(id));
         }
         let incarnation = incarnation(&hello.incarnation)?;
+        if !self.book.is_directory(id, incarnation) && known.membership.is_voter(id) {
+            return Err(Refusal::Wiped(id));
+        }
+        self.book.note_directory(id, incarnation);
+        self.book.merge(hello.members.clone());
         Ok(Caller { id, incarnation })
     }
 
@@ -147,8 +205,26 @@ impl Identity {
     ) -> Result<(), Refusal> {
         let welcome = welcome.ok_or(Refusal::NoGreeting)?;
         let this = node(welcome.node, "Welcome.node")?;
-        if this == meant { Ok(()) } else { Err(Refusal::Target { meant, this }) }
+        if this != meant {
+            return Err(Refusal::Target { meant, this });
+        }
+        self.book.merge(welcome.members);
+        Ok(())
     }
+}
+
+impl KnownMembers {
+    /// Is that a member? Who is none itself, and waits to be made one, cannot tell.
+    fn admits(&self, this: NodeId, id: NodeId) -> bool {
+        self.membership.contains(id) || !self.membership.contains(this)
+    }
+}
+
+/// Does the caller know later members than we do, itself among them?
+fn is_newer(hello: &wire::Hello, id: NodeId, known: LogIndex) -> Result<bool, Malformed> {
+    let Some(membership) = hello.membership.clone() else { return Ok(false) };
+    let membership = Membership::try_from(membership)?;
+    Ok(hello.membership_index > known.0 && membership.contains(id))
 }
 
 /// Which data directory stands behind each caller.
@@ -184,10 +260,7 @@ impl Visitors {
             if visits.streams > 0 {
                 return Err(Refusal::SecondProcess(id));
             }
-            tracing::warn!(
-                "{id} came back with another data directory: if its old one is lost, it may vote \
-                 twice in a term; add such a node under a new id"
-            );
+            tracing::warn!("{id} came back with another data directory");
             visits.incarnation = incarnation;
         }
         visits.streams += 1;
@@ -212,6 +285,19 @@ impl Drop for Visit {
     }
 }
 
+/// A node without a directory, whose log names these voters as of this index.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn identity_of(cluster: &str, this: u64, voters: &[u64], index: u64) -> Identity {
+    use crate::address_book::Entry;
+    let id = |number| NodeId::new(number).expect("ids begin at 1");
+    let nowhere = std::path::Path::new("there-is-no-such-directory");
+    let own = Entry { address: format!("own:{this}"), ..Entry::default() };
+    let book = AddressBook::open(nowhere, id(this), own, &BTreeMap::new(), 1);
+    let members = Membership::new(voters.iter().map(|&number| id(number))).expect("some voters");
+    let incarnation = u128::from(this) << 90;
+    Identity::new(cluster.into(), id(this), incarnation, book, members, LogIndex(index))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,12 +307,7 @@ mod tests {
     }
 
     fn identity(cluster: &str, this: u64) -> Identity {
-        Identity {
-            cluster: cluster.into(),
-            id: id(this),
-            incarnation: u128::from(this) << 90,
-            members: [1, 2, 3].map(id).into(),
-        }
+        identity_of(cluster, this, &[1, 2, 3], 0)
     }
 
     #[test]
@@ -258,6 +339,41 @@ mod tests {
         let mut newer = from("other", 9);
         newer.protocol_version = 2;
         assert_eq!(refusal(newer), Refusal::Version(2));
+    }
+
+    #[test]
+    fn who_joins_hears_everyone_and_who_is_behind_hears_whom_it_does_not_know_yet() {
+        let newcomer = identity_of("c", 4, &[1, 2, 3], 0);
+        let member = identity_of("c", 1, &[1, 2, 3, 4], 7);
+        assert!(newcomer.check_hello(&member.hello(id(4))).is_ok());
+        assert_eq!(newcomer.book.get(id(1)).unwrap().address, "own:1");
+        // Two has not heard of 4 yet; 4 says what it heard, and where it is.
+        let two = identity("c", 2);
+        assert_eq!(
+            two.check_hello(&newcomer.hello(id(2))).unwrap_err(),
+            Refusal::Stranger(id(4)),
+            "it cannot say so itself"
+        );
+        newcomer.on_members(&Membership::new([1, 2, 3, 4].map(id)).unwrap(), LogIndex(7));
+        assert!(two.check_hello(&newcomer.hello(id(2))).is_ok());
+        assert_eq!(two.book.get(id(4)).unwrap().address, "own:4");
+        // Who was removed and does not know it is refused by all who do.
+        two.on_members(&Membership::new([1, 2, 3].map(id)).unwrap(), LogIndex(9));
+        let refused = two.check_hello(&newcomer.hello(id(2)));
+        assert_eq!(refused, Err(Refusal::Stranger(id(4))));
+    }
+
+    #[test]
+    fn a_voter_with_another_directory_is_refused_until_it_was_removed() {
+        let two = identity("c", 2);
+        let before = identity("c", 1);
+        assert!(two.check_hello(&before.hello(id(2))).is_ok());
+        let mut wiped = before.hello(id(2));
+        wiped.incarnation = incarnation_to_wire(99);
+        assert_eq!(two.check_hello(&wiped), Err(Refusal::Wiped(id(1))));
+        two.on_members(&Membership::new([2, 3].map(id)).unwrap(), LogIndex(5));
+        two.on_members(&Membership::from_parts([2, 3].map(id), [], [id(1)]).unwrap(), LogIndex(6));
+        assert!(two.check_hello(&wiped).is_ok());
     }
 
     #[test]

@@ -13,9 +13,9 @@ use raft_core::{
     Message, Node, NodeId, Output, QuestionId, Restored, RoleKind, Term,
 };
 
-use crate::convert::{answer_from_wire, answer_to_wire};
+use crate::convert::{answer_from_wire, answer_to_wire, incarnation_to_wire};
 use crate::error::Unknown;
-use crate::handshake::{Caller, Identity, Refusal};
+use crate::handshake::{Caller, Identity, Refusal, identity_of};
 use crate::pending::Failure;
 use crate::wire;
 
@@ -53,8 +53,7 @@ fn frame(kind: u8, bytes: &[u8]) {
 
 /// This node, as `handshake.rs` knows it: one of three, of which nobody else may be it.
 fn this() -> Identity {
-    let members = [1, 2, 3].map(id).into();
-    Identity { cluster: "one".into(), id: id(1), incarnation: 1, members }
+    identity_of("one", 1, &[1, 2, 3], 0)
 }
 
 /// Only another member that means this node and this cluster is let in, and is who it says it is.
@@ -62,10 +61,13 @@ fn hello(bytes: &[u8]) {
     let Ok(hello) = wire::Hello::decode(bytes) else { return };
     match this().check_hello(&hello) {
         Ok(Caller { id: caller, incarnation }) => {
-            let Identity { cluster, members, .. } = this();
-            assert!(caller == id(2) || caller == id(3), "{caller} was let in");
-            let caller = Identity { cluster, id: caller, incarnation, members };
-            assert_eq!(caller.hello(id(1)), hello, "it was let in as somebody else");
+            let told = hello.membership.clone().and_then(|told| Membership::try_from(told).ok());
+            let newer = told.filter(|_| hello.membership_index > 0);
+            let is_member = caller == id(2) || caller == id(3);
+            let says_so = newer.is_some_and(|newer| newer.contains(caller));
+            assert!(caller != id(1) && (is_member || says_so), "{caller} was let in");
+            assert_eq!((hello.from, hello.to, &*hello.cluster), (caller.get(), 1, "one"));
+            assert_eq!(incarnation_to_wire(incarnation), hello.incarnation, "as somebody else");
         }
         Err(why) => refused(&why),
     }
@@ -224,11 +226,24 @@ mod tests {
             cluster in prop_oneof![3 => Just("one".to_owned()), 1 => any::<String>()],
             (from, to, node) in (0..5u64, 0..3u64, 0..4u64),
             incarnation in prop::collection::vec(any::<u8>(), 15..18),
+            (voters, membership_index) in (prop::collection::vec(0..6u64, 0..3), 0..2u64),
+            (number, address, note, entry) in (0..5u64, "[a-z]{0,3}(:[0-9]{1,5})?", any::<String>(), any::<u64>()),
         ) {
+            let members = vec![wire::Member { node: number, address, note, version: entry }];
             let incarnation = Bytes::from(incarnation);
-            let welcome = wire::Welcome { node, incarnation: incarnation.clone() };
+            let welcome = wire::Welcome { node, incarnation: incarnation.clone(), members: members.clone() };
             super::welcome(&welcome.encode_to_vec());
-            let hello = wire::Hello { protocol_version: version, cluster, from, to, incarnation };
+            let membership = Some(wire::Membership { voters, ..Default::default() });
+            let hello = wire::Hello {
+                protocol_version: version,
+                cluster,
+                from,
+                to,
+                incarnation,
+                members,
+                membership,
+                membership_index,
+            };
             super::hello(&hello.encode_to_vec());
         }
 

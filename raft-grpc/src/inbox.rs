@@ -10,6 +10,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Fatal;
+use crate::orders::{ORDERS_MAX, Order};
 use crate::pending::{Proposal, ReadWaiter};
 use crate::queue::{Receiver, Sender, Weigh, queue};
 use crate::snapshots::{News, NewsSender, news};
@@ -51,6 +52,7 @@ pub(crate) struct Senders {
     pub(crate) proposals: Sender<Proposal>,
     pub(crate) reads: mpsc::Sender<Read>,
     pub(crate) news: NewsSender,
+    pub(crate) orders: mpsc::Sender<Order>,
 }
 
 /// The queues before the driver.
@@ -61,13 +63,14 @@ pub(crate) struct Inbox {
     proposals: Receiver<Proposal>,
     reads: mpsc::Receiver<Read>,
     news: mpsc::Receiver<News>,
+    orders: mpsc::Receiver<Order>,
     /// Ask it to open no doors any more.
     draining: CancellationToken,
     doors_are_open: bool,
     timer: Pin<Box<Sleep>>,
     /// Kept so that no queue looks closed because nobody happens to hold its other end.
     _frames: mpsc::Sender<Vec<Envelope>>,
-    _doors: (Sender<Proposal>, mpsc::Sender<Read>),
+    _doors: (Sender<Proposal>, mpsc::Sender<Read>, mpsc::Sender<Order>),
     _news: NewsSender,
 }
 
@@ -87,6 +90,7 @@ pub(crate) struct Turn {
     pub(crate) proposals: Vec<Proposal>,
     pub(crate) reads: Vec<Read>,
     pub(crate) news: Vec<News>,
+    pub(crate) orders: Vec<Order>,
 }
 
 /// Makes the queues.
@@ -99,6 +103,7 @@ pub(crate) fn inbox(
     let (proposals_in, proposals) = queue(PROPOSALS_MAX, PROPOSALS_BYTES_MAX);
     let (reads_in, reads) = mpsc::channel(READS_MAX);
     let (news_in, news) = news();
+    let (orders_in, orders) = mpsc::channel(ORDERS_MAX);
     let inbox = Inbox {
         completions,
         applied,
@@ -106,11 +111,12 @@ pub(crate) fn inbox(
         proposals,
         reads,
         news,
+        orders,
         draining,
         doors_are_open: true,
         timer: Box::pin(sleep_until(Instant::now())),
         _frames: frames_in.clone(),
-        _doors: (proposals_in.clone(), reads_in.clone()),
+        _doors: (proposals_in.clone(), reads_in.clone(), orders_in.clone()),
         _news: news_in.clone(),
     };
     let senders = Senders {
@@ -119,6 +125,7 @@ pub(crate) fn inbox(
         proposals: proposals_in,
         reads: reads_in,
         news: news_in,
+        orders: orders_in,
     };
     (senders, inbox)
 }
@@ -159,6 +166,7 @@ impl Inbox {
                 turn.proposals.extend(proposal);
             }
             read = self.reads.recv(), if doors => turn.reads.extend(read),
+            order = self.orders.recv(), if doors => turn.orders.extend(order),
             () = self.draining.cancelled(), if doors => self.close_doors(),
             () = self.timer.as_mut() => {}
         }
@@ -187,6 +195,7 @@ impl Inbox {
             });
         }
         fill(&mut turn.reads, READS_MAX, || self.reads.try_recv().ok());
+        fill(&mut turn.orders, ORDERS_MAX, || self.orders.try_recv().ok());
     }
 
     /// Nothing new is taken; what is at the doors is sent away.
@@ -197,7 +206,10 @@ impl Inbox {
             proposal.waiter.send_away();
         }
         self.reads.close();
-        while self.reads.try_recv().is_ok() {} // Dropped, they say that the node stops.
+        self.orders.close();
+        // Dropped, they say that the node stops.
+        while self.reads.try_recv().is_ok() {}
+        while self.orders.try_recv().is_ok() {}
     }
 }
 

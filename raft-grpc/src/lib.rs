@@ -94,7 +94,9 @@
 //! | `full_disk.rs` | what a node does without room |
 //! | `apply.rs` | the thread that owns the state machine |
 //! | `snapshots.rs` | cutting snapshots, reading them for others, storing what arrives |
+//! | `orders.rs` | what operators want: members, leadership, snapshots |
 //! | `requests.rs`, `handle.rs` | from a caller to whoever can answer |
+//! | `address_book.rs` | where the members are |
 //! | `peer.rs`, `forward.rs`, `connect.rs` | calling other nodes: messages, proposals |
 //! | `listener.rs`, `service.rs`, `handshake.rs` | being called by them |
 //! | `convert.rs`, `proto/raft.proto` | the wire |
@@ -103,6 +105,7 @@
 //! Deliberately absent, so far: encryption between nodes (run them in a network that you trust),
 //! changes of membership.
 
+mod address_book;
 mod apply;
 mod config;
 mod connect;
@@ -119,6 +122,7 @@ pub mod hostile;
 mod inbox;
 mod listener;
 mod node;
+mod orders;
 mod peer;
 mod pending;
 mod queue;
@@ -134,8 +138,10 @@ pub use config::{ConfigError, NodeConfig};
 pub use error::{Fatal, NotApplied, ProposeError, ReadError, StartError, Unknown};
 pub use handle::{Applied, Consistency, RaftHandle, ReadGuard};
 pub use node::{NodeTask, start, start_on};
+pub use orders::OrderError;
 pub use raft_core::{
-    LogIndex, LogPosition, Membership, NodeId, PeerStatus, RoleKind, Status, Term, Timestamp,
+    ChangeRefusal, LogIndex, LogPosition, Membership, NodeId, PeerStatus, RoleKind, SnapshotId,
+    Status, Term, Timestamp, TransferRefusal,
 };
 pub use raft_wal::{Space, WalStats};
 pub use state_machine::{AppliedEntry, Capture, RESPONSE_BYTES_MAX, RestoreError, StateMachine};

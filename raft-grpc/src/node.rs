@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use raft_core::{LogIndex, LogPosition, Membership, Node, Payload, Restored, Snapshot};
+use raft_core::{LogIndex, LogPosition, Membership, Node, NodeId, Payload, Restored, Snapshot};
 use raft_wal::{Completion, OpenError, Opened, SnapshotStore, Wal, WalConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -14,25 +14,27 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 
-use crate::apply::{Applier, Machine, restore};
+use crate::address_book::{AddressBook, Entry};
+use crate::apply::{Applier, ApplyQueue, Machine, restore};
 use crate::config::{ConfigError, NodeConfig};
 use crate::connect::{
     CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX,
     STREAM_WINDOW_BYTES, random,
 };
-use crate::driver::{Clock, Driver, State};
+use crate::driver::{Clock, Driver, State, wall_clock};
 use crate::error::{Fatal, StartError};
 use crate::forward::Forwarders;
 use crate::handle::{RaftHandle, Shared};
 use crate::handshake::{Identity, Visitors};
 use crate::inbox::{Read, Senders, inbox};
 use crate::listener::{self, ACCEPTED_MAX};
+use crate::orders::{Order, Orders};
 use crate::peer::Links;
 use crate::pending::Proposal;
 use crate::queue::Sender;
 use crate::requests::Requests;
 use crate::service::Service;
-use crate::snapshots::Snapshots;
+use crate::snapshots::{NewsSender, Snapshots};
 use crate::state_machine::StateMachine;
 use crate::status::Publisher;
 use crate::throttle::Throttle;
@@ -112,28 +114,23 @@ async fn launch<S: StateMachine>(
     let opened = open_log(&config, open, senders.completions.clone()).await?;
     let Opened { wal, restored, identity, report } = opened;
     tracing::info!(node = %config.id, dir = %config.data_dir.display(), "recovered: {report:?}");
-    check_members(&config, &restored)?;
+    let (members_index, members) = members_of(&restored);
+    tell_members(&config, &members);
     let lost = restored.lost;
     let snapshot = restored.snapshot.clone();
     let node = Node::new(config.raft(random()), restored, clock.now())?;
     let (local_addr, listener) = listen(&config, bound)
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
-    let store = wal.snapshots().clone();
-    let machine = from_snapshot(machine, store.clone(), snapshot).await?;
-    let base = machine.applied;
-    let machine = Arc::new(RwLock::new(machine));
-    let news = senders.news.clone();
-    let applier =
-        Applier { id: config.id, machine: Arc::clone(&machine), applied, news: news.clone() };
-    let apply = applier.spawn().map_err(StartError::Thread)?;
-    let pace = config.snapshot_bytes_per_second_max;
-    let snapshots = Snapshots::start(config.id, store, news, pace).map_err(StartError::Thread)?;
+    let stages = Stages::start(&config, machine, wal.snapshots(), snapshot, applied, &senders.news);
+    let Stages { machine, base, apply, snapshots } = stages.await?;
 
     // From here on nothing fails.
     tracing::info!(node = %config.id, cluster = config.cluster, "listening on {local_addr}");
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let network = Network::start(&config, identity.incarnation, senders, listener, &tasks, &stop);
-    let Network { identity, links, forwarders, proposals, reads } = network;
+    let incarnation = identity.incarnation;
+    let identity = Arc::new(introduce(&config, incarnation, members.clone(), members_index));
+    let network = Network::start(&config, &identity, &members, senders, listener, &tasks, &stop);
+    let Network { links, forwarders, proposals, reads, orders } = network;
     let (publisher, status, leadership) = Publisher::new(&identity, &node, &links, &wal, lost);
     let requests = Arc::new(Requests {
         id: config.id,
@@ -145,6 +142,7 @@ async fn launch<S: StateMachine>(
         draining: draining.clone(),
         in_flight: AtomicUsize::new(0),
     });
+    let driver_identity = Arc::clone(&identity);
     let driver = Driver {
         inbox,
         node,
@@ -152,20 +150,79 @@ async fn launch<S: StateMachine>(
         wal,
         apply,
         snapshots,
+        identity,
         links,
         publisher,
         requests: Arc::clone(&requests),
         shutdown_grace: config.shutdown_grace,
         nonsense: Throttle::new(Duration::from_secs(1)),
-        state: State::starting_at(base.index, config.segment_bytes),
+        state: State::starting_at(base, config.segment_bytes),
     };
     let stopped = CancellationToken::new();
     let ending = Ending { draining: draining.clone(), tasks, stop, stopped: stopped.clone() };
     let life = tokio::spawn(ending.supervise(tokio::spawn(driver.run())));
     let request_timeout = config.request_timeout;
-    let shared =
-        Shared { machine, requests, status, local_addr, request_timeout, draining, stopped };
+    let orders = Orders { queue: orders, status: status.clone() };
+    let shared = Shared {
+        machine,
+        requests,
+        orders,
+        identity: driver_identity,
+        status,
+        local_addr,
+        request_timeout,
+        draining,
+        stopped,
+    };
     Ok((RaftHandle::new(shared), NodeTask { life }))
+}
+
+/// What is behind the log: the state machine, and its snapshots.
+struct Stages<S> {
+    machine: Arc<RwLock<Machine<S>>>,
+    /// What the state machine reflects.
+    base: LogIndex,
+    apply: ApplyQueue,
+    snapshots: Snapshots,
+}
+
+impl<S: StateMachine> Stages<S> {
+    async fn start(
+        config: &NodeConfig,
+        machine: S,
+        store: &SnapshotStore,
+        snapshot: Option<Snapshot>,
+        applied: watch::Sender<LogIndex>,
+        news: &NewsSender,
+    ) -> Result<Self, StartError> {
+        let machine = from_snapshot(machine, store.clone(), snapshot).await?;
+        let base = machine.applied.index;
+        let machine = Arc::new(RwLock::new(machine));
+        let (id, pace) = (config.id, config.snapshot_bytes_per_second_max);
+        let applier = Applier { id, machine: Arc::clone(&machine), applied, news: news.clone() };
+        let apply = applier.spawn().map_err(StartError::Thread)?;
+        let snapshots = Snapshots::start(id, store.clone(), news.clone(), pace);
+        let snapshots = snapshots.map_err(StartError::Thread)?;
+        Ok(Self { machine, base, apply, snapshots })
+    }
+}
+
+/// What the others are told about this node, and what it knows about them.
+fn introduce(
+    config: &NodeConfig,
+    incarnation: u128,
+    members: Membership,
+    members_index: LogIndex,
+) -> Identity {
+    let entry = Entry {
+        address: config.own_address().cloned().unwrap_or_default(),
+        note: config.note.clone(),
+        ..Entry::default()
+    };
+    let now = wall_clock().0;
+    let book = AddressBook::open(&config.data_dir, config.id, entry, &config.peers, now);
+    let cluster = config.cluster.clone();
+    Identity::new(cluster, config.id, incarnation, book, members, members_index)
 }
 
 /// The state machine as of the snapshot that the node starts from, if there is one.
@@ -183,24 +240,32 @@ async fn from_snapshot<S: StateMachine>(
     Ok(Machine { state: restored.map_err(StartError::Snapshot)?, applied })
 }
 
-/// A log knows the members of its cluster, and so do the others: a list of peers that says something
-/// else would make two majorities out of one cluster.
-fn check_members(config: &NodeConfig, restored: &Restored) -> Result<(), StartError> {
+/// The members of the cluster as of the end of the log, and the index of the entry that says so.
+fn members_of(restored: &Restored) -> (LogIndex, Membership) {
     let latest = restored.entries.iter().rev().find_map(|entry| match &entry.payload {
-        Payload::Membership(membership) => Some(membership),
+        Payload::Membership(membership) => Some((entry.index, membership.clone())),
         Payload::Noop | Payload::Command(_) => None,
     });
-    let directory = latest.unwrap_or(&restored.base.membership);
-    let configured = configured_members(config)?;
-    if directory.nodes().eq(configured.nodes()) {
-        return Ok(());
+    let base = || (restored.base.membership_index, restored.base.membership.clone());
+    latest.unwrap_or_else(base)
+}
+
+/// The log knows the members of its cluster, and so do the others. A list of peers cannot change them: whoever
+/// believes that it can should hear of it.
+fn tell_members(config: &NodeConfig, members: &Membership) {
+    let configured: Vec<NodeId> = config.first_members().collect();
+    if !members.nodes().eq(configured.iter().copied()) {
+        let configured: Vec<String> = configured.iter().map(ToString::to_string).collect();
+        let configured = configured.join(" ");
+        tracing::info!(
+            node = %config.id,
+            "the members are {members}, as the log says; peers names {configured}, of which only the addresses count"
+        );
     }
-    let (directory, configured) = (Box::new(directory.clone()), Box::new(configured));
-    Err(StartError::OtherMembers { directory, configured })
 }
 
 fn configured_members(config: &NodeConfig) -> Result<Membership, StartError> {
-    let members = Membership::new(config.peers.keys().copied());
+    let members = Membership::new(config.first_members());
     Ok(members.map_err(|_| ConfigError {
         field: "peers",
         value: "{}".into(),
@@ -243,34 +308,29 @@ fn listen(
 
 /// Everything between this node and the others.
 struct Network {
-    identity: Arc<Identity>,
     links: Arc<Links>,
     forwarders: Forwarders,
     proposals: Sender<Proposal>,
     reads: mpsc::Sender<Read>,
+    orders: mpsc::Sender<Order>,
 }
 
 impl Network {
     /// Starts the tasks that call the others, and those that are called by them.
     fn start(
         config: &NodeConfig,
-        incarnation: u128,
+        identity: &Arc<Identity>,
+        members: &Membership,
         senders: Senders,
         listener: tokio::net::TcpListener,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
-        let identity = Arc::new(Identity {
-            cluster: config.cluster.clone(),
-            id: config.id,
-            incarnation,
-            members: config.peers.keys().copied().collect(),
-        });
-        let links = Links::start(&identity, &config.peers, tasks, stop);
-        let forwarders = Forwarders::start(&identity, &config.peers, tasks, stop);
-        let Senders { completions: _, frames, proposals, reads, news: _ } = senders;
+        let links = Links::start(identity, members, tasks, stop);
+        let forwarders = Forwarders::new(identity, tasks, stop);
+        let Senders { completions: _, frames, proposals, reads, news: _, orders } = senders;
         let service = Service {
-            identity: Arc::clone(&identity),
+            identity: Arc::clone(identity),
             visitors: Arc::new(Visitors::default()),
             links: Arc::clone(&links),
             frames,
@@ -281,7 +341,7 @@ impl Network {
             throttle: Arc::new(Throttle::new(Duration::from_secs(1))),
         };
         serve(service, listener, tasks, stop);
-        Self { identity, links, forwarders, proposals, reads }
+        Self { links, forwarders, proposals, reads, orders }
     }
 }
 

@@ -6,14 +6,14 @@
 //! heartbeats and votes never wait behind them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
-use raft_core::{Envelope, Message, NodeId};
+use raft_core::{Envelope, Membership, Message, NodeId};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tonic::Streaming;
 
@@ -41,18 +41,27 @@ const PIECES_IDLE: Duration = Duration::from_secs(10);
 /// What a message is taken to cost besides its entries or its chunk of a snapshot.
 const MESSAGE_OVERHEAD_BYTES: u64 = 64;
 
+/// How long the link to a node is kept that is no member any more: it may still have to learn that.
+const FORMER_MEMBER_KEPT: Duration = Duration::from_secs(10);
+
 /// The outgoing links of a node.
 #[derive(Debug)]
 pub(crate) struct Links {
-    links: BTreeMap<NodeId, Link>,
+    identity: Arc<Identity>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    links: RwLock<BTreeMap<NodeId, Link>>,
 }
 
 #[derive(Debug)]
 struct Link {
-    address: String,
     queue: Sender<Envelope>,
     pieces: Sender<Envelope>,
     state: Arc<LinkState>,
+    /// Since when the node is no member.
+    former_since: Option<Instant>,
+    /// Ends its tasks when it is dropped.
+    _stop: DropGuard,
 }
 
 #[derive(Debug, Default)]
@@ -64,44 +73,72 @@ struct LinkState {
 }
 
 impl Links {
-    /// Starts a task for every peer.
+    /// Links to these members. Their tasks are among `tasks`, and end with `stop`.
     pub(crate) fn start(
         identity: &Arc<Identity>,
-        addresses: &BTreeMap<NodeId, String>,
+        membership: &Membership,
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Arc<Self> {
-        let others = addresses.iter().filter(|(id, _)| **id != identity.id);
-        let links = others.map(|(&peer, address)| {
-            let state = Arc::new(LinkState::default());
-            let task = |queue| LinkTask {
-                identity: Arc::clone(identity),
-                peer,
-                queue,
-                state: Arc::clone(&state),
-                backoff: Backoff::new(),
-                report: LinkReport {
-                    node: identity.id,
-                    peer,
-                    address: address.clone(),
-                    down: false,
-                },
-            };
-            let (sender, messages) = queue(QUEUE_MESSAGES_MAX, QUEUE_BYTES_MAX);
-            tasks.spawn(task(messages).run(stop.clone()));
-            let (pieces, waiting) = queue(PIECES_MAX, PIECES_BYTES_MAX);
-            tasks.spawn(task(waiting).run_for_pieces(stop.clone()));
-            let address = address.clone();
-            (peer, Link { address, queue: sender, pieces, state })
+        let links = Self {
+            identity: Arc::clone(identity),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            links: RwLock::default(),
+        };
+        links.follow(membership);
+        Arc::new(links)
+    }
+
+    fn links(&self) -> RwLockReadGuard<'_, BTreeMap<NodeId, Link>> {
+        // Whole after every statement: a panic elsewhere changes nothing.
+        self.links.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn links_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<NodeId, Link>> {
+        self.links.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There are links to all of these from now on, and, after a while, to no others.
+    pub(crate) fn follow(&self, membership: &Membership) {
+        let mut links = self.links_mut();
+        for id in membership.nodes().filter(|&id| id != self.identity.id) {
+            links.entry(id).or_insert_with(|| self.link(id));
+        }
+        let now = Instant::now();
+        for (&id, link) in links.iter_mut() {
+            let since = *link.former_since.get_or_insert(now);
+            link.former_since = (!membership.contains(id)).then_some(since);
+        }
+        links.retain(|_, link| {
+            link.former_since.is_none_or(|since| now < since + FORMER_MEMBER_KEPT)
         });
-        let links = links.collect();
-        Arc::new(Self { links })
+    }
+
+    fn link(&self, peer: NodeId) -> Link {
+        let state = Arc::new(LinkState::default());
+        let stop = self.stop.child_token();
+        let task = |queue| LinkTask {
+            identity: Arc::clone(&self.identity),
+            peer,
+            queue,
+            state: Arc::clone(&state),
+            backoff: Backoff::new(),
+            report: LinkReport::new(self.identity.id, peer),
+        };
+        let (sender, messages) = queue(QUEUE_MESSAGES_MAX, QUEUE_BYTES_MAX);
+        self.tasks.spawn(task(messages).run(stop.clone()));
+        let (pieces, waiting) = queue(PIECES_MAX, PIECES_BYTES_MAX);
+        self.tasks.spawn(task(waiting).run_for_pieces(stop.clone()));
+        let _stop = stop.drop_guard();
+        Link { queue: sender, pieces, state, former_since: None, _stop }
     }
 
     /// Queues a message, or drops it. Never waits.
     pub(crate) fn send(&self, envelope: Envelope) {
-        let Some(link) = self.links.get(&envelope.to) else {
-            return tracing::debug!("no address is known for {}", envelope.to);
+        let links = self.links();
+        let Some(link) = links.get(&envelope.to) else {
+            return tracing::debug!("there is no link to {}", envelope.to);
         };
         let is_piece = matches!(envelope.message, Message::SnapshotChunk { .. });
         let connected = link.state.connected.load(Ordering::Relaxed);
@@ -111,22 +148,29 @@ impl Links {
         }
     }
 
-    /// The peer is alive, it has called: call it back now.
+    /// The peer is alive, it has called: call it back now. It was let in, so it may be a member of which this
+    /// node is about to learn.
     pub(crate) fn wake(&self, peer: NodeId) {
-        if let Some(link) = self.links.get(&peer) {
-            link.state.wake.notify_one();
+        if let Some(link) = self.links().get(&peer) {
+            return link.state.wake.notify_one();
         }
+        let new = || Link { former_since: Some(Instant::now()), ..self.link(peer) };
+        self.links_mut().entry(peer).or_insert_with(new);
     }
 
     /// All links, in order of the ids.
     pub(crate) fn statuses(&self) -> Vec<PeerLink> {
-        let status = |(&id, link): (&NodeId, &Link)| PeerLink {
-            id,
-            address: link.address.clone(),
-            connected: link.state.connected.load(Ordering::Relaxed),
-            dropped: link.state.dropped.load(Ordering::Relaxed),
+        let status = |(&id, link): (&NodeId, &Link)| {
+            let known = self.identity.book.get(id).unwrap_or_default();
+            PeerLink {
+                id,
+                address: known.address,
+                note: known.note,
+                connected: link.state.connected.load(Ordering::Relaxed),
+                dropped: link.state.dropped.load(Ordering::Relaxed),
+            }
         };
-        self.links.iter().map(status).collect()
+        self.links().iter().map(status).collect()
     }
 }
 
@@ -210,6 +254,7 @@ impl LinkTask {
 
     /// One connection, from the greeting to its end.
     async fn connect_and_send(&mut self) -> Result<std::convert::Infallible, LinkError> {
+        let mut news = self.identity.book.watch();
         let (requests, mut replies) = self.connect().await?;
         self.backoff.reset();
         self.report.connected();
@@ -218,16 +263,28 @@ impl LinkTask {
             // A message is only taken from the queue when the stream has room for it.
             let next = async {
                 let room = requests.reserve().await.map_err(|_| LinkError::Closed)?;
-                let first = self.queue.recv().await.ok_or(LinkError::Closed)?;
+                let first = tokio::select! {
+                    first = self.queue.recv() => Some(first.ok_or(LinkError::Closed)?),
+                    _ = news.changed() => None,
+                };
                 Ok::<_, LinkError>((room, first))
             };
             let (room, first) = unless_ended(&mut replies, next).await??;
-            room.send(request(Request::Frame(self.fill_frame(first))));
+            let content = match first {
+                Some(first) => Request::Frame(self.fill_frame(first)),
+                None => {
+                    let members = self.identity.book.to_wire();
+                    Request::Addresses(wire::Addresses { members })
+                }
+            };
+            room.send(request(content));
         }
     }
 
     /// A connection on which the peer has let this node in.
-    async fn connect(&self) -> Result<Stream, LinkError> {
+    async fn connect(&mut self) -> Result<Stream, LinkError> {
+        let known = self.identity.book.get(self.peer);
+        self.report.address = known.ok_or(LinkError::NoAddress)?.address;
         let mut client = connect(&self.report.address).await?;
         let (requests, outgoing) = mpsc::channel(1);
         let hello = Request::Hello(self.identity.hello(self.peer));

@@ -54,7 +54,7 @@ impl Raft for Service {
         let first = within_greeting_timeout(requests.message()).await?;
         let hello = match first.and_then(|request| request.content) {
             Some(Content::Hello(hello)) => Some(hello),
-            Some(Content::Frame(_)) | None => None,
+            Some(Content::Frame(_) | Content::Addresses(_)) | None => None,
         };
         let visit = self.admit(remote, hello)?;
         let (replies, stream) = mpsc::channel(REPLIES_MAX);
@@ -171,8 +171,15 @@ impl Messages {
     /// control passes on to the sender.
     async fn take_in(mut self) -> Result<(), Status> {
         while let Some(request) = self.requests.message().await? {
-            let Some(wire::peer_request::Content::Frame(frame)) = request.content else {
-                return Err(Status::invalid_argument("expected a frame of messages"));
+            let frame = match request.content {
+                Some(wire::peer_request::Content::Frame(frame)) => frame,
+                Some(wire::peer_request::Content::Addresses(addresses)) => {
+                    self.identity.book.merge(addresses.members);
+                    continue;
+                }
+                Some(wire::peer_request::Content::Hello(_)) | None => {
+                    return Err(Status::invalid_argument("expected a frame of messages"));
+                }
             };
             let envelopes = frame.envelopes.into_iter();
             let envelopes: Vec<_> =

@@ -53,8 +53,10 @@ impl LogStatus {
 pub struct PeerLink {
     /// The member at its end.
     pub id: NodeId,
-    /// Its address, `host:port`.
+    /// Its address, `host:port`; empty if it is not known.
     pub address: String,
+    /// What it wants others to know ([`NodeConfig::note`](crate::NodeConfig)).
+    pub note: String,
     /// Is there a connection on which the member has accepted this node?
     pub connected: bool,
     /// Messages that were dropped because there was no connection or the queue was full. Raft sends

@@ -14,6 +14,7 @@ use tonic::transport::Channel;
 use super::*;
 use crate::connect::connect;
 use crate::convert::answer_from_wire;
+use crate::handshake::identity_of;
 use crate::node::testing::start_on_disk;
 use crate::pending::Failure;
 use crate::wire::forward_request::Content as Forward;
@@ -34,11 +35,10 @@ struct Setup {
 async fn setup() -> Setup {
     let peers = (1..=3).map(|number| (id(number), format!("localhost:{number}")));
     let peers: BTreeMap<_, _> = peers.collect();
-    let members = peers.keys().copied().collect();
     let (node, _task) = start_on_disk(&SimDisk::new(1), peers).await;
     let SocketAddr::V4(address) = node.local_addr() else { panic!("it listens on 127.0.0.1") };
     let client = connect(&address.to_string()).await.unwrap();
-    let identity = Identity { cluster: "test".into(), id: id(2), incarnation: 2, members };
+    let identity = identity_of("test", 2, &[1, 2, 3], 0);
     Setup { node, client, identity }
 }
 

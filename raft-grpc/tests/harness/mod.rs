@@ -182,6 +182,12 @@ impl Cluster {
         }
     }
 
+    /// Another node, not running yet; its number is the next one.
+    pub fn add(&mut self, config: NodeConfig) {
+        self.configs.push(config);
+        self.nodes.push(None);
+    }
+
     pub fn started(size: usize) -> Self {
         let mut cluster = Self::new(size);
         for number in 1..=size {
