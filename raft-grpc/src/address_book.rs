@@ -52,14 +52,14 @@ pub(crate) struct AddressBook {
 
 impl AddressBook {
     /// What the last run knew, what the configuration says about those of whom it knew nothing, and this
-    /// node's own address, newer than whatever it said before. `now_ms`, milliseconds since the epoch, makes
-    /// that so even if the file is lost.
+    /// node's own address: if it is to be told, newer than whatever it said before. `now_ms`, milliseconds
+    /// since the epoch, makes that so even if the file is lost.
     pub(crate) fn open(
         data_dir: &Path,
         own: NodeId,
         entry: Entry,
         configured: &BTreeMap<NodeId, String>,
-        now_ms: u64,
+        now_ms: Option<u64>,
     ) -> Self {
         let path = data_dir.join(FILE);
         let mut entries = match std::fs::read_to_string(&path) {
@@ -71,7 +71,8 @@ impl AddressBook {
             entries.entry(id).or_insert_with(entry);
         }
         let before = entries.get(&own).map_or(0, |entry| entry.version);
-        entries.insert(own, Entry { version: now_ms.max(before.saturating_add(1)), ..entry });
+        let version = now_ms.map_or(before, |now| now.max(before.saturating_add(1)));
+        entries.insert(own, Entry { version, ..entry });
         let book = Self { own, path, entries: Mutex::new(entries), changes: watch::Sender::new(0) };
         book.save(&book.entries());
         book
@@ -235,7 +236,7 @@ mod tests {
     fn open(dir: &Path, own: u64, now_ms: u64) -> AddressBook {
         let configured = [1, 2].map(|number| (id(number), format!("configured:{number}"))).into();
         let entry = Entry { address: format!("own:{own}"), ..Entry::default() };
-        AddressBook::open(dir, id(own), entry, &configured, now_ms)
+        AddressBook::open(dir, id(own), entry, &configured, Some(now_ms))
     }
 
     fn address(book: &AddressBook, number: u64) -> String {

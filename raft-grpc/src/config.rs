@@ -33,7 +33,9 @@ pub struct NodeConfig {
     /// This node joins a cluster that exists: it is not among those that the cluster began with, and waits
     /// until it is [added](crate::RaftHandle::add_member). Without meaning once it has a log.
     pub join: bool,
-    /// Where the others reach this node, as `host:port`; unless set, what `peers` says.
+    /// Where the others reach this node, as `host:port`, which it tells them, and they each other. Unless set,
+    /// they look where their own `peers` say: that suits a cluster whose nodes see each other under different
+    /// addresses, or that never moves.
     pub advertise: Option<String>,
     /// What the others should know about this node besides, such as where its clients go; at most 256 bytes
     /// without control characters. It is in [`PeerLink::note`](crate::PeerLink).

@@ -16,7 +16,7 @@ use crate::error::{Fatal, NotApplied, Unknown};
 use crate::full_disk::FullDisk;
 use crate::handshake::Identity;
 use crate::inbox::{Gate, Inbox, Read, Turn};
-use crate::orders::{Answer, Edit, Order, OrderError, PendingChanges, target};
+use crate::orders::{Answer, Edit, Order, OrderError, PendingChanges, PendingTransfer, target};
 use crate::peer::Links;
 use crate::pending::{
     Failure, PendingProposals, PendingReads, Proposal, ReadFailure, Waiter, answer_reads,
@@ -110,6 +110,7 @@ pub(crate) struct State {
     /// Who wants to know of the next one.
     wants_snapshot: Vec<Answer<SnapshotId>>,
     changes: PendingChanges,
+    transfer: PendingTransfer,
     full_disk: FullDisk,
 }
 
@@ -245,10 +246,10 @@ impl Driver {
                 Ok(None) => drop(answer.send(Ok(()))),
                 Err(why) => drop(answer.send(Err(why))),
             },
-            Order::Transfer(to, answer) => {
-                let begun = self.node.transfer_leadership(now, to);
-                let _ = answer.send(begun.map_err(OrderError::from)); // It may have given up.
-            }
+            Order::Transfer(to, answer) => match self.node.transfer_leadership(now, to) {
+                Ok(_) => self.state.transfer.register(answer),
+                Err(why) => drop(answer.send(Err(why.into()))),
+            },
             Order::Snapshot(answer) => {
                 self.state.snapshot_due = true;
                 self.state.wants_snapshot.push(answer);
@@ -439,6 +440,7 @@ impl Driver {
                 self.identity.on_members(membership, *index);
                 self.links.follow(membership);
             }
+            self.state.transfer.on_event(self.publisher.id(), &event);
             self.publisher.on_event(&event);
             tell(self.publisher.id(), &event, &self.nonsense);
         }

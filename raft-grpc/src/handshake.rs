@@ -292,7 +292,7 @@ pub(crate) fn identity_of(cluster: &str, this: u64, voters: &[u64], index: u64) 
     let id = |number| NodeId::new(number).expect("ids begin at 1");
     let nowhere = std::path::Path::new("there-is-no-such-directory");
     let own = Entry { address: format!("own:{this}"), ..Entry::default() };
-    let book = AddressBook::open(nowhere, id(this), own, &BTreeMap::new(), 1);
+    let book = AddressBook::open(nowhere, id(this), own, &BTreeMap::new(), Some(1));
     let members = Membership::new(voters.iter().map(|&number| id(number))).expect("some voters");
     let incarnation = u128::from(this) << 90;
     Identity::new(cluster.into(), id(this), incarnation, book, members, LogIndex(index))

@@ -162,7 +162,7 @@ async fn launch<S: StateMachine>(
     let ending = Ending { draining: draining.clone(), tasks, stop, stopped: stopped.clone() };
     let life = tokio::spawn(ending.supervise(tokio::spawn(driver.run())));
     let request_timeout = config.request_timeout;
-    let orders = Orders { queue: orders, status: status.clone() };
+    let orders = Orders { queue: orders };
     let shared = Shared {
         machine,
         requests,
@@ -219,7 +219,8 @@ fn introduce(
         note: config.note.clone(),
         ..Entry::default()
     };
-    let now = wall_clock().0;
+    // Who is not told to advertise itself is where the others' configurations say.
+    let now = config.advertise.as_ref().map(|_| wall_clock().0);
     let book = AddressBook::open(&config.data_dir, config.id, entry, &config.peers, now);
     let cluster = config.cluster.clone();
     Identity::new(cluster, config.id, incarnation, book, members, members_index)

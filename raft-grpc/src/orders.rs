@@ -5,13 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use raft_core::{
-    ChangeOutcome, ChangeRefusal, Fate, LogPosition, Membership, NodeId, SnapshotId,
+    ChangeOutcome, ChangeRefusal, Event, Fate, LogPosition, Membership, NodeId, SnapshotId,
     TransferRefusal,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
-
-use crate::status::NodeStatus;
 
 /// Orders at the door. There is no need for more at a time.
 pub(crate) const ORDERS_MAX: usize = 64;
@@ -52,6 +50,9 @@ pub enum OrderError {
     /// Without it nobody would be left to vote.
     #[error("{0} is the only voter; without it there is no cluster")]
     LastVoter(NodeId),
+    /// This node goes on leading.
+    #[error("{0} did not take over; look whether it is up and has caught up")]
+    DidNotTakeOver(NodeId),
     /// It was begun, and another leader's log took its place: it certainly has no effect.
     #[error("the leader changed, and the order was dropped; give it again")]
     Superseded,
@@ -113,7 +114,7 @@ impl OrderError {
 #[derive(Debug)]
 pub(crate) enum Order {
     Change(Edit, Answer<()>),
-    /// To whom, or whoever has most of the log. Answered when it is begun.
+    /// To whom, or whoever has most of the log. Answered when somebody else leads.
     Transfer(Option<NodeId>, Answer<NodeId>),
     Snapshot(Answer<SnapshotId>),
 }
@@ -175,11 +176,35 @@ impl PendingChanges {
     }
 }
 
+/// Handing over that is under way.
+#[derive(Debug, Default)]
+pub(crate) struct PendingTransfer {
+    waiting: Vec<Answer<NodeId>>,
+}
+
+impl PendingTransfer {
+    /// The node has begun it.
+    pub(crate) fn register(&mut self, answer: Answer<NodeId>) {
+        self.waiting.push(answer);
+    }
+
+    /// What the node tells.
+    pub(crate) fn on_event(&mut self, own: NodeId, event: &Event) {
+        let end = match event {
+            Event::TransferFailed { to } => Err(OrderError::DidNotTakeOver(*to)),
+            Event::Role { leader: Some(leader), .. } if *leader != own => Ok(*leader),
+            _ => return,
+        };
+        for answer in self.waiting.drain(..) {
+            let _ = answer.send(end.clone()); // Whoever asked may have given up.
+        }
+    }
+}
+
 /// The door for orders.
 #[derive(Clone, Debug)]
 pub(crate) struct Orders {
     pub(crate) queue: mpsc::Sender<Order>,
-    pub(crate) status: watch::Receiver<NodeStatus>,
 }
 
 impl Orders {
@@ -205,29 +230,11 @@ impl Orders {
         to: Option<NodeId>,
         deadline: Instant,
     ) -> Result<NodeId, OrderError> {
-        let to = match self.give(|answer| Order::Transfer(to, answer), deadline).await {
+        match self.give(|answer| Order::Transfer(to, answer), deadline).await {
             Err(OrderError::Transfer(TransferRefusal::AlreadyLeads)) => {
-                return to.ok_or(OrderError::Transfer(TransferRefusal::AlreadyLeads));
+                to.ok_or(OrderError::Transfer(TransferRefusal::AlreadyLeads))
             }
-            begun => begun?,
-        };
-        let mut status = self.status.clone();
-        let over = status.wait_for(|status| {
-            let raft = &status.raft;
-            let led_by_another = raft.leader.is_some_and(|leader| leader != raft.id);
-            led_by_another || raft.leader == Some(raft.id) && raft.transferring_to.is_none()
-        });
-        let status = match timeout_at(deadline, over).await {
-            Ok(Ok(status)) => status.clone(),
-            Ok(Err(_closed)) => return Err(OrderError::ShuttingDown),
-            Err(_elapsed) => {
-                let why = format!("{to} has not taken over yet");
-                return Err(OrderError::Timeout(why));
-            }
-        };
-        match status.raft.leader {
-            Some(leader) if leader != status.raft.id => Ok(leader),
-            _ => Err(OrderError::Timeout(format!("{to} did not take over"))),
+            end => end,
         }
     }
 
