@@ -262,6 +262,12 @@ impl Driver {
         if status.role != RoleKind::Leader {
             return Err(OrderError::NotLeader { leader: status.leader });
         }
+        if let Edit::AddLearner(id) = edit
+            && !status.membership.contains(id)
+            && status.peers.iter().any(|peer| peer.id == id)
+        {
+            return Err(OrderError::Leaving(id));
+        }
         // Whether it is so already only counts when it is committed.
         let settled = status.commit >= status.membership_index && !status.membership.is_joint();
         let index = status.membership_index;

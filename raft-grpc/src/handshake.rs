@@ -192,8 +192,8 @@ impl Identity {
         if !self.book.is_directory(id, incarnation) && known.membership.is_voter(id) {
             return Err(Refusal::Wiped(id));
         }
-        self.book.note_directory(id, incarnation);
         self.book.merge(hello.members.clone());
+        self.book.note_directory(id, incarnation);
         Ok(Caller { id, incarnation })
     }
 

@@ -47,6 +47,10 @@ pub enum OrderError {
     /// The node is no member.
     #[error("{0} is no member; add it first")]
     NotAMember(NodeId),
+    /// The node was removed just now, and this leader still tells it so: what it remembers of that node must
+    /// not count for one that comes back without its log. In a moment it is over.
+    #[error("{0} is only just leaving; try again in a moment")]
+    Leaving(NodeId),
     /// Without it nobody would be left to vote.
     #[error("{0} is the only voter; without it there is no cluster")]
     LastVoter(NodeId),
@@ -106,6 +110,7 @@ impl OrderError {
                     | ChangeRefusal::WouldLoseQuorum { .. }
                     | ChangeRefusal::Stale { .. }
             ) | Self::Superseded
+                | Self::Leaving(_)
         )
     }
 }

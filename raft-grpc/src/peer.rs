@@ -99,16 +99,19 @@ impl Links {
         self.links.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// There are links to all of these from now on, and, after a while, to no others.
+    /// There are links to all of these from now on, and, after a while, to no others. Who is no member itself
+    /// calls nobody but who has called.
     pub(crate) fn follow(&self, membership: &Membership) {
+        let own = self.identity.id;
+        let is_peer = |id: NodeId| id != own && membership.contains(own) && membership.contains(id);
         let mut links = self.links_mut();
-        for id in membership.nodes().filter(|&id| id != self.identity.id) {
+        for id in membership.nodes().filter(|&id| is_peer(id)) {
             links.entry(id).or_insert_with(|| self.link(id));
         }
         let now = Instant::now();
         for (&id, link) in links.iter_mut() {
             let since = *link.former_since.get_or_insert(now);
-            link.former_since = (!membership.contains(id)).then_some(since);
+            link.former_since = (!is_peer(id)).then_some(since);
         }
         links.retain(|_, link| {
             link.former_since.is_none_or(|since| now < since + FORMER_MEMBER_KEPT)
@@ -151,7 +154,10 @@ impl Links {
     /// The peer is alive, it has called: call it back now. It was let in, so it may be a member of which this
     /// node is about to learn.
     pub(crate) fn wake(&self, peer: NodeId) {
-        if let Some(link) = self.links().get(&peer) {
+        if let Some(link) = self.links_mut().get_mut(&peer) {
+            if link.former_since.is_some() {
+                link.former_since = Some(Instant::now());
+            }
             return link.state.wake.notify_one();
         }
         let new = || Link { former_since: Some(Instant::now()), ..self.link(peer) };

@@ -151,9 +151,9 @@ fn a_voter_that_lost_its_directory_is_not_let_in_until_it_is_added_anew() {
     cluster.leader();
     let wiped = cluster.follower();
     cluster.kill(wiped);
+    let at = leader(&cluster);
     std::fs::remove_dir_all(&cluster.configs[wiped - 1].data_dir).expect("it is there");
     cluster.start(wiped);
-    let at = leader(&cluster);
     wait_for("the others to refuse it", || {
         let refusals = lines_with(&["refused a peer", "came back with another data directory"]);
         (refusals > 0).then_some(())

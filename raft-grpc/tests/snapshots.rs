@@ -108,6 +108,7 @@ fn who_was_away_for_long_fetches_a_snapshot() {
     agree(&cluster, 5_110);
     // It stands on its own: with one of the others gone it is needed, and it can lead.
     cluster.kill(at);
+    cluster.leader();
     count(&cluster, away, 10);
     agree(&cluster, 5_120);
 }

@@ -235,15 +235,17 @@ impl Cluster {
         Ok(number_in(&applied.response))
     }
 
-    /// Waits for a leader that itself and all others that run agree on.
+    /// Waits for a leader that itself and all other members that run agree on.
     pub fn leader(&self) -> usize {
         wait_for("a leader that all agree on", || {
             let statuses =
                 self.running().into_iter().map(|number| self.handle(number).status().raft);
             let statuses: Vec<_> = statuses.collect();
             let leader = statuses.iter().find(|status| status.role == RoleKind::Leader)?;
-            let agreed = statuses
-                .iter()
+            let members = statuses.iter().filter(|it| leader.membership.contains(it.id));
+            let mut members = members.peekable();
+            members.peek()?;
+            let agreed = members
                 .all(|status| status.leader == Some(leader.id) && status.term == leader.term);
             agreed.then(|| usize::try_from(leader.id.get()).expect("a small number"))
         })
