@@ -112,7 +112,7 @@ fn tell(line: impl Display) {
 fn main() -> ExitCode {
     let run = |plan: &Plan, watch| Simulation::new(plan, Adders, watch).run();
     if let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
-        let lines = Some(Box::new(|line| tell(line)) as _);
+        let lines = Some(Box::new(tell) as _);
         let report = run(&Plan::new(seed, EVENTS), Watch { lines, ..Watch::default() });
         tell(format_args!("{report:#?}"));
         return ExitCode::SUCCESS;
