@@ -9,7 +9,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
 
 use raft_core::NodeId;
 use tokio::sync::watch;
@@ -44,8 +45,8 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct AddressBook {
     own: NodeId,
-    path: PathBuf,
     entries: Mutex<BTreeMap<NodeId, Entry>>,
+    saver: Saver,
     /// Counts the changes.
     changes: watch::Sender<u64>,
 }
@@ -67,13 +68,16 @@ impl AddressBook {
             Err(_) => BTreeMap::new(), // The first start, or it is lost.
         };
         for (&id, address) in configured {
-            let entry = || Entry { address: address.clone(), ..Entry::default() };
-            entries.entry(id).or_insert_with(entry);
+            let entry = entries.entry(id).or_default();
+            if entry.version == 0 {
+                entry.address.clone_from(address); // Nobody has told anything else.
+            }
         }
         let before = entries.get(&own).map_or(0, |entry| entry.version);
         let version = now_ms.map_or(before, |now| now.max(before.saturating_add(1)));
         entries.insert(own, Entry { version, ..entry });
-        let book = Self { own, path, entries: Mutex::new(entries), changes: watch::Sender::new(0) };
+        let (saver, changes) = (Saver::start(own, path), watch::Sender::new(0));
+        let book = Self { own, entries: Mutex::new(entries), saver, changes };
         book.save(&book.entries());
         book
     }
@@ -184,12 +188,40 @@ impl AddressBook {
     }
 
     fn save(&self, entries: &BTreeMap<NodeId, Entry>) {
-        let temporary = self.path.with_extension("tmp");
-        let written = std::fs::write(&temporary, format(entries))
-            .and_then(|()| std::fs::rename(&temporary, &self.path));
-        if let Err(error) = written {
-            let path = self.path.display();
-            tracing::debug!(node = %self.own, "cannot write {path}: {error}");
+        if let Some((texts, _)) = &self.saver.0 {
+            let _ = texts.send(format(entries)); // If the thread has ended, the next run learns again.
+        }
+    }
+}
+
+/// Writes the file on a thread of its own: nobody who looks something up waits for the disk.
+#[derive(Debug)]
+struct Saver(Option<(mpsc::Sender<String>, JoinHandle<()>)>);
+
+impl Saver {
+    fn start(own: NodeId, path: PathBuf) -> Self {
+        let (texts, queue) = mpsc::channel::<String>();
+        let work = move || {
+            while let Ok(text) = queue.recv() {
+                let newest = queue.try_iter().last().unwrap_or(text);
+                let temporary = path.with_extension("tmp");
+                let written = std::fs::write(&temporary, newest)
+                    .and_then(|()| std::fs::rename(&temporary, &path));
+                if let Err(error) = written {
+                    tracing::debug!(node = %own, "cannot write {}: {error}", path.display());
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("addresses-{own}")).spawn(work);
+        Self(thread.ok().map(|thread| (texts, thread)))
+    }
+}
+
+impl Drop for Saver {
+    fn drop(&mut self) {
+        if let Some((texts, thread)) = self.0.take() {
+            drop(texts);
+            let _ = thread.join();
         }
     }
 }
@@ -269,6 +301,7 @@ mod tests {
         let book = open(dir.path(), 1, 1000);
         book.set(id(3), "operator:3");
         let before = book.get(id(1)).unwrap().version;
+        drop(book);
         // The clock went back meanwhile.
         let book = open(dir.path(), 1, 5);
         assert_eq!(address(&book, 3), "operator:3");

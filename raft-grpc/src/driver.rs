@@ -107,8 +107,9 @@ pub(crate) struct State {
     repair: Repair,
     /// A snapshot is to be cut, as soon as no other is.
     snapshot_due: bool,
-    /// Who wants to know of the next one.
+    /// Who wants to know of the next one, and of the one that is being cut.
     wants_snapshot: Vec<Answer<SnapshotId>>,
+    awaits_snapshot: Vec<Answer<SnapshotId>>,
     changes: PendingChanges,
     transfer: PendingTransfer,
     full_disk: FullDisk,
@@ -182,7 +183,10 @@ impl Driver {
         for news in news.drain(..) {
             self.hear(now, news)?;
         }
-        self.snapshots.go_on(&self.node)?;
+        if !self.snapshots.go_on(&self.node)? {
+            let newest = self.node.status().snapshot;
+            self.answer_who_awaits_snapshot(newest, "there is nothing to keep yet");
+        }
         for envelope in frames.drain(..).flatten() {
             if self.state.full_disk.admits(&envelope) {
                 self.node.step(now, Input::Message(envelope));
@@ -213,12 +217,8 @@ impl Driver {
             }
             News::Cut(cut) => {
                 let told = cut.as_ref().map(Snapshot::id);
-                let input = self.snapshots.cut_ended(cut, &self.node);
-                // Those who asked while it was written get another one.
-                if !self.state.snapshot_due {
-                    self.answer_who_wants_snapshot(told);
-                }
-                input
+                self.answer_who_awaits_snapshot(told, "there is no room on the disk");
+                self.snapshots.cut_ended(cut, &self.node)
             }
             News::ChunkRead(order, bytes) => Some(Input::ChunkRead { order, bytes }),
             News::Held(snapshot, bytes) => Some(Input::SnapshotHeld { snapshot, bytes }),
@@ -230,11 +230,10 @@ impl Driver {
         Ok(())
     }
 
-    fn answer_who_wants_snapshot(&mut self, snapshot: Option<SnapshotId>) {
-        let newest = snapshot.or_else(|| self.node.status().snapshot);
-        for answer in self.state.wants_snapshot.drain(..) {
-            let why = "nothing is applied yet, or there is no room on the disk";
-            let _ = answer.send(newest.ok_or(OrderError::NoSnapshot(why))); // It may have given up.
+    fn answer_who_awaits_snapshot(&mut self, snapshot: Option<SnapshotId>, else_why: &'static str) {
+        for answer in self.state.awaits_snapshot.drain(..) {
+            // Whoever asked may have given up.
+            let _ = answer.send(snapshot.ok_or(OrderError::NoSnapshot(else_why)));
         }
     }
 
@@ -437,6 +436,7 @@ impl Driver {
         // Asked for behind all that was just handed over.
         if self.state.snapshot_due && self.snapshots.cut(&self.apply) {
             self.state.snapshot_due = false;
+            self.state.awaits_snapshot.append(&mut self.state.wants_snapshot);
         }
         for outcome in reads.drain(..) {
             self.state.reads.settle(outcome, self.state.applied);
@@ -445,6 +445,13 @@ impl Driver {
             if let Event::MembershipChanged { index, membership } = &event {
                 self.identity.on_members(membership, *index);
                 self.links.follow(membership);
+            }
+            if matches!(event, Event::SnapshotInstalled { .. }) {
+                // Who was removed and added again in what it stands for may have a new directory.
+                let status = self.node.status();
+                self.identity.book.forget_directories(|_| true);
+                self.identity.on_members(&status.membership, status.membership_index);
+                self.links.follow(&status.membership);
             }
             self.state.transfer.on_event(self.publisher.id(), &event);
             self.publisher.on_event(&event);

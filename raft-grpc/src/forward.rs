@@ -77,6 +77,9 @@ impl Forwarders {
 
     /// Queues a proposal for `leader`.
     pub(crate) fn forward(&self, leader: NodeId, proposal: Proposal) -> Result<(), Failure> {
+        if self.identity.book.get(leader).is_none() {
+            return Err(Failure::NotLeader { hint: None }); // Nobody knows where that is.
+        }
         let queue = self.queue_to(leader);
         queue.try_send(proposal).map_err(|refused| match refused {
             Refused::Full(_) => NotApplied::Busy.into(),

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::{LogIndex, LogPosition, NodeId, PeerStatus, SnapshotId};
+use raft_core::{LogIndex, LogPosition, NodeId, PeerStatus, RoleKind, SnapshotId};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::apply::Machine;
 #[cfg(doc)]
 use crate::config::NodeConfig;
+use crate::config::is_address;
 use crate::error::{ProposeError, ReadError};
 use crate::handshake::Identity;
 use crate::orders::{Edit, OrderError, Orders};
@@ -198,7 +199,11 @@ impl<S: StateMachine> RaftHandle<S> {
         address: &str,
         timeout: Duration,
     ) -> Result<(), OrderError> {
-        if id != self.shared.requests.id {
+        if !is_address(address) {
+            return Err(OrderError::BadAddress(address.chars().take(100).collect()));
+        }
+        let raft = self.status().raft;
+        if raft.role == RoleKind::Leader && !raft.membership.contains(id) {
             self.shared.identity.book.set(id, address);
         }
         self.shared.orders.change(Edit::AddLearner(id), deadline_in(timeout)).await
@@ -254,7 +259,8 @@ impl<S: StateMachine> RaftHandle<S> {
             let peer = raft.peers.iter().find(|peer| peer.id == id);
             let lag = |peer: &PeerStatus| raft.last.index.0.saturating_sub(peer.match_index.0);
             // Who does not lead, or does not know it, finds out when it gives the order.
-            peer.is_none_or(|peer| raft.membership.is_voter(id) || lag(peer) <= LAG_MAX)
+            let is_ready = |peer: &PeerStatus| peer.recently_active && lag(peer) <= LAG_MAX;
+            peer.is_none_or(|peer| raft.membership.is_voter(id) || is_ready(peer))
         });
         match timeout_at(deadline, caught_up).await {
             Ok(Ok(_)) => Ok(()),

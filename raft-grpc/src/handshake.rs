@@ -58,7 +58,7 @@ pub(crate) enum Refusal {
     },
     /// The caller is no member, or no longer, or says that it is this very node.
     Stranger(NodeId),
-    /// A voter that has lost its data directory, and with it its votes.
+    /// A member that has lost its data directory, and with it its votes and its log.
     Wiped(NodeId),
     /// Another process with the same node id, but with another data directory, is connected.
     SecondProcess(NodeId),
@@ -84,8 +84,8 @@ impl fmt::Display for Refusal {
             Self::Stranger(id) => write!(f, "{id} is not one of the other members"),
             Self::Wiped(id) => write!(
                 f,
-                "{id} is a voter, and came back with another data directory: what it voted is lost, so it \
-                 might vote twice in a term; remove it from the cluster and add it again"
+                "{id} is a member, and came back with another data directory: what it promised is lost; \
+                 remove it from the cluster and add it again"
             ),
             Self::SecondProcess(id) => write!(
                 f,
@@ -166,7 +166,7 @@ impl Identity {
         }
     }
 
-    /// Lets a caller in, or not, and learns from it.
+    /// Lets a caller in, or not.
     pub(crate) fn check_hello(&self, hello: &wire::Hello) -> Result<Caller, Refusal> {
         // The version comes first: it says whether the rest means what we think it means.
         if hello.protocol_version != PROTOCOL_VERSION {
@@ -185,16 +185,22 @@ impl Identity {
         }
         let id = node(hello.from, "Hello.from")?;
         let known = self.known();
-        if id == self.id || !(known.admits(self.id, id) || is_newer(hello, id, known.index)?) {
+        if id == self.id
+            || !(known.admits(self.id, id) || is_newer(hello, id, self.id, known.index)?)
+        {
             return Err(Refusal::Stranger(id));
         }
         let incarnation = incarnation(&hello.incarnation)?;
-        if !self.book.is_directory(id, incarnation) && known.membership.is_voter(id) {
+        if !self.book.is_directory(id, incarnation) && known.membership.contains(id) {
             return Err(Refusal::Wiped(id));
         }
-        self.book.merge(hello.members.clone());
-        self.book.note_directory(id, incarnation);
         Ok(Caller { id, incarnation })
+    }
+
+    /// Learns from a caller that was let in.
+    pub(crate) fn learn_from(&self, caller: Caller, members: Vec<wire::Member>) {
+        self.book.merge(members);
+        self.book.note_directory(caller.id, caller.incarnation);
     }
 
     /// Is the callee the node that we called?
@@ -208,7 +214,11 @@ impl Identity {
         if this != meant {
             return Err(Refusal::Target { meant, this });
         }
-        self.book.merge(welcome.members);
+        let incarnation = incarnation(&welcome.incarnation)?;
+        if !self.book.is_directory(this, incarnation) && self.known().membership.contains(this) {
+            return Err(Refusal::Wiped(this));
+        }
+        self.learn_from(Caller { id: this, incarnation }, welcome.members);
         Ok(())
     }
 }
@@ -220,11 +230,17 @@ impl KnownMembers {
     }
 }
 
-/// Does the caller know later members than we do, itself among them?
-fn is_newer(hello: &wire::Hello, id: NodeId, known: LogIndex) -> Result<bool, Malformed> {
+/// Does the caller know later members than we do, itself and this node among them?
+fn is_newer(
+    hello: &wire::Hello,
+    id: NodeId,
+    this: NodeId,
+    known: LogIndex,
+) -> Result<bool, Malformed> {
     let Some(membership) = hello.membership.clone() else { return Ok(false) };
     let membership = Membership::try_from(membership)?;
-    Ok(hello.membership_index > known.0 && membership.contains(id))
+    let both = membership.contains(id) && membership.contains(this);
+    Ok(hello.membership_index > known.0 && both)
 }
 
 /// Which data directory stands behind each caller.
@@ -281,6 +297,9 @@ impl Drop for Visit {
         let mut seen = self.visitors.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(visits) = seen.get_mut(&self.caller.id) {
             visits.streams = visits.streams.saturating_sub(1);
+            if visits.streams == 0 {
+                seen.remove(&self.caller.id);
+            }
         }
     }
 }
@@ -345,7 +364,13 @@ mod tests {
     fn who_joins_hears_everyone_and_who_is_behind_hears_whom_it_does_not_know_yet() {
         let newcomer = identity_of("c", 4, &[1, 2, 3], 0);
         let member = identity_of("c", 1, &[1, 2, 3, 4], 7);
-        assert!(newcomer.check_hello(&member.hello(id(4))).is_ok());
+        let hear = |here: &Identity, from: &Identity| {
+            let hello = from.hello(here.id);
+            let caller = here.check_hello(&hello)?;
+            here.learn_from(caller, hello.members);
+            Ok::<_, Refusal>(caller)
+        };
+        assert!(hear(&newcomer, &member).is_ok());
         assert_eq!(newcomer.book.get(id(1)).unwrap().address, "own:1");
         // Two has not heard of 4 yet; 4 says what it heard, and where it is.
         let two = identity("c", 2);
@@ -355,7 +380,7 @@ mod tests {
             "it cannot say so itself"
         );
         newcomer.on_members(&Membership::new([1, 2, 3, 4].map(id)).unwrap(), LogIndex(7));
-        assert!(two.check_hello(&newcomer.hello(id(2))).is_ok());
+        assert!(hear(&two, &newcomer).is_ok());
         assert_eq!(two.book.get(id(4)).unwrap().address, "own:4");
         // Who was removed and does not know it is refused by all who do.
         two.on_members(&Membership::new([1, 2, 3].map(id)).unwrap(), LogIndex(9));
@@ -367,7 +392,8 @@ mod tests {
     fn a_voter_with_another_directory_is_refused_until_it_was_removed() {
         let two = identity("c", 2);
         let before = identity("c", 1);
-        assert!(two.check_hello(&before.hello(id(2))).is_ok());
+        let caller = two.check_hello(&before.hello(id(2))).unwrap();
+        two.learn_from(caller, before.hello(id(2)).members);
         let mut wiped = before.hello(id(2));
         wiped.incarnation = incarnation_to_wire(99);
         assert_eq!(two.check_hello(&wiped), Err(Refusal::Wiped(id(1))));

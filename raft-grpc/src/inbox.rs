@@ -156,11 +156,12 @@ impl Inbox {
             completion = self.completions.recv() => {
                 turn.completions.push(completion.ok_or_else(log_ended)?);
             }
+            // Before `applied`, which is closed by a thread that has told why.
+            news = self.news.recv() => turn.news.extend(news),
             applied = self.applied.changed() => {
                 applied.map_err(|_| Fatal::StateMachinePanicked)?;
                 turn.applied = Some(*self.applied.borrow_and_update());
             }
-            news = self.news.recv() => turn.news.extend(news),
             frame = self.frames.recv(), if gate.frames => turn.frames.extend(frame),
             proposal = self.proposals.recv(), if doors && gate.proposals => {
                 turn.proposals.extend(proposal);

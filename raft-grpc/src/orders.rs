@@ -66,6 +66,9 @@ pub enum OrderError {
     /// It did not happen in time. It may still, if it was begun.
     #[error("it did not happen in time: {0}")]
     Timeout(String),
+    /// That is no address.
+    #[error("{0:?} is no address: it must be host:port")]
+    BadAddress(String),
     /// Too many orders wait already.
     #[error("too many orders wait already; try again later")]
     Busy,

@@ -41,7 +41,8 @@ const PIECES_IDLE: Duration = Duration::from_secs(10);
 /// What a message is taken to cost besides its entries or its chunk of a snapshot.
 const MESSAGE_OVERHEAD_BYTES: u64 = 64;
 
-/// How long the link to a node is kept that is no member any more: it may still have to learn that.
+/// How long the link to a node is kept that is no member (any more, or as far as this node knows), and says
+/// nothing: it may still have to learn that, or this node that it is one.
 const FORMER_MEMBER_KEPT: Duration = Duration::from_secs(10);
 
 /// The outgoing links of a node.
@@ -68,6 +69,8 @@ struct Link {
 struct LinkState {
     connected: AtomicBool,
     dropped: AtomicU64,
+    /// The peer has said something lately.
+    heard: AtomicBool,
     /// The peer has shown that it is alive: do not wait for the next attempt.
     wake: Notify,
 }
@@ -110,7 +113,8 @@ impl Links {
         }
         let now = Instant::now();
         for (&id, link) in links.iter_mut() {
-            let since = *link.former_since.get_or_insert(now);
+            let speaks = link.state.heard.swap(false, Ordering::Relaxed);
+            let since = link.former_since.filter(|_| !speaks).unwrap_or(now);
             link.former_since = (!is_peer(id)).then_some(since);
         }
         links.retain(|_, link| {
@@ -162,6 +166,13 @@ impl Links {
         }
         let new = || Link { former_since: Some(Instant::now()), ..self.link(peer) };
         self.links_mut().entry(peer).or_insert_with(new);
+    }
+
+    /// The peer goes on talking to this node, which may be about to learn that it is a member.
+    pub(crate) fn heard(&self, peer: NodeId) {
+        if let Some(link) = self.links().get(&peer) {
+            link.state.heard.store(true, Ordering::Relaxed);
+        }
     }
 
     /// All links, in order of the ids.

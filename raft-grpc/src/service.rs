@@ -66,6 +66,7 @@ impl Raft for Service {
             frames: self.frames.clone(),
             visit,
             identity: Arc::clone(&self.identity),
+            links: Arc::clone(&self.links),
         };
         let (stop, throttle) = (self.stop.clone(), Arc::clone(&self.throttle));
         self.tasks.spawn(async move {
@@ -122,9 +123,13 @@ impl Service {
         remote: Option<SocketAddr>,
         hello: Option<wire::Hello>,
     ) -> Result<Visit, Status> {
-        let admitted = hello.ok_or(Refusal::NoGreeting);
-        let admitted = admitted.and_then(|hello| self.identity.check_hello(&hello));
-        match admitted.and_then(|caller| Visitors::enter(&self.visitors, caller)) {
+        let admitted = hello.ok_or(Refusal::NoGreeting).and_then(|hello| {
+            let caller = self.identity.check_hello(&hello)?;
+            let visit = Visitors::enter(&self.visitors, caller)?;
+            self.identity.learn_from(caller, hello.members);
+            Ok(visit)
+        });
+        match admitted {
             Ok(visit) => {
                 self.links.wake(visit.caller());
                 Ok(visit)
@@ -164,6 +169,7 @@ struct Messages {
     frames: mpsc::Sender<Vec<Envelope>>,
     visit: Visit,
     identity: Arc<Identity>,
+    links: Arc<Links>,
 }
 
 impl Messages {
@@ -181,6 +187,7 @@ impl Messages {
                     return Err(Status::invalid_argument("expected a frame of messages"));
                 }
             };
+            self.links.heard(self.visit.caller());
             let envelopes = frame.envelopes.into_iter();
             let envelopes: Vec<_> =
                 envelopes.map(|envelope| self.check(envelope)).collect::<Result<_, _>>()?;

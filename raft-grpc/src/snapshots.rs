@@ -3,6 +3,7 @@
 //! hands out the work and is told what came of it.
 
 use std::io::{self, BufWriter, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as std_mpsc;
@@ -92,7 +93,7 @@ impl<T: Send + 'static> Worker<T> {
     }
 
     fn push(&self, job: T) {
-        // If the thread has panicked, its news have ended the node.
+        // A thread that has ended has told why, unless the driver has ended before.
         let _ = self.queue.send(job);
     }
 
@@ -175,20 +176,27 @@ impl Snapshots {
     }
 
     /// Begins to write what was captured, as soon as the node knows what belongs to it. To be called when
-    /// it has been told what is applied.
-    pub(crate) fn go_on(&mut self, node: &Node) -> Result<(), Fatal> {
+    /// it has been told what is applied. False if nothing comes of what was captured.
+    pub(crate) fn go_on(&mut self, node: &Node) -> Result<bool, Fatal> {
+        if !matches!(self.cutting, Cutting::Captured(..)) {
+            return Ok(true);
+        }
         let Cutting::Captured(index, capture) = std::mem::replace(&mut self.cutting, Cutting::Idle)
         else {
-            return Ok(());
+            return Ok(true);
         };
         let status = node.status();
         if index == LogIndex(0) || index < status.base.index {
-            return Ok(()); // Meanwhile another snapshot took the place of that part of the log.
+            return Ok(false); // Meanwhile another snapshot took the place of that part of the log.
         }
         let Some(base) = node.snapshot_base(index) else {
             self.cutting = Cutting::Captured(index, capture); // Not yet.
-            return Ok(());
+            return Ok(true);
         };
+        if !base.membership.contains(self.id) {
+            // Of the members before it was one a node that joins knows only what it was told at its start.
+            return Ok(false);
+        }
         let job = CutJob {
             id: self.id,
             store: self.store.clone(),
@@ -198,9 +206,16 @@ impl Snapshots {
         };
         let news = self.news.clone();
         let thread = std::thread::Builder::new().name(format!("snapshot-{}", self.id));
-        let thread = thread.spawn(move || tell(&news, job.run().map(News::Cut)));
+        let thread = thread.spawn(move || {
+            // The state machine's own code runs in it.
+            let cut = catch_unwind(AssertUnwindSafe(|| job.run()));
+            match cut {
+                Ok(cut) => tell(&news, cut.map(News::Cut)),
+                Err(_panic) => tell(&news, Ok(News::Failed(Fatal::StateMachinePanicked))),
+            }
+        });
         self.cutting = Cutting::Writing(thread.map_err(Fatal::Thread)?);
-        Ok(())
+        Ok(true)
     }
 
     /// The cut is over: what the node is to be told of it.

@@ -85,7 +85,7 @@ fn a_second_process_of_a_member_is_refused() {
         config.id = victim.id;
     });
     wait_for("the refusal", || {
-        (lines_with(&["refused a peer", "n3 is connected already"]) > 0).then_some(())
+        (lines_with(&["refused a peer", "n3 is a member, and came back"]) > 0).then_some(())
     });
     second.kill();
     cluster.propose(1, 1).expect("the cluster goes on");
