@@ -111,7 +111,11 @@ fn tell(line: impl Display) {
 
 fn main() -> ExitCode {
     let run = |plan: &Plan, watch| Simulation::new(plan, Adders, watch).run();
-    if let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+    if let Ok(seed) = std::env::var("SEED") {
+        let Ok(seed) = seed.parse() else {
+            tell(format_args!("SEED={seed}: a seed is a whole number"));
+            return ExitCode::from(2);
+        };
         let lines = Some(Box::new(tell) as _);
         let report = run(&Plan::new(seed, EVENTS), Watch { lines, ..Watch::default() });
         tell(format_args!("{report:#?}"));

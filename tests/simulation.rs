@@ -4,7 +4,7 @@
 //! A failing seed is printed with the command that replays it, and made small: what is left of it is told
 //! in the notation of the golden scripts.
 //!
-//! - `SEED=17 cargo test --test simulation every_invariant -- --nocapture` runs only that one, and tells all
+//! - `SEED=12 cargo test --test simulation every_invariant -- --nocapture` runs only that one, and tells all
 //!   of it; `EVENTS=…` with so many events.
 //! - `SEEDS=100000 cargo test --release --test simulation every_invariant -- --nocapture` runs a longer
 //!   campaign, `FIRST_SEED=…` another one, `EVENTS=…` with so many events each, `STOP_AT_FIRST=1` until

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --example simulate -- --seeds 10000
-//! cargo run --release --example simulate -- --seed 17 --trace
+//! cargo run --release --example simulate -- --seed 12 --trace
 //! ```
 //!
 //! Every seed is a whole cluster with its clients, networks and disks, in one thread under virtual time. What
@@ -66,7 +66,8 @@ struct Options {
 
     /// Append what was run to this file, a line of JSON at the end and every two minutes
     ///
-    /// A campaign that is killed loses what it did since the last line; Ctrl-C loses nothing.
+    /// A campaign that is killed loses what it did since the last line; Ctrl-C loses nothing. A line names
+    /// the commit of the directory that this was built from as it is at the start: build it, then start it.
     #[arg(long, value_name = "FILE")]
     append: Option<PathBuf>,
 

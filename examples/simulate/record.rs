@@ -34,6 +34,9 @@ pub(crate) struct Record {
 
 const FAILED_MAX: usize = 20;
 
+/// Longer than any campaign takes, in seconds.
+const YEARS: f64 = 1e9;
+
 impl Record {
     pub(crate) fn new(campaign: &Campaign, outcome: &Outcome) -> Self {
         Self {
@@ -75,9 +78,12 @@ fn commit() -> Option<String> {
     COMMIT.get_or_init(find).clone()
 }
 
-/// Can it be appended to?
+/// Can it be appended to? Only if it is empty, or campaigns are in it and nothing else.
 pub(crate) fn check(file: &Path) -> Result<(), String> {
     commit(); // Of the code as it is now, not as it is after an hour of somebody's editing.
+    if file.metadata().is_ok_and(|about| about.len() > 0) {
+        read(file)?;
+    }
     open(file).map(drop).map_err(|error| format!("{}: {error}", file.display()))
 }
 
@@ -120,8 +126,12 @@ pub(crate) fn read(file: &Path) -> Result<(Vec<Record>, Vec<String>), String> {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        match serde_json::from_slice(&line) {
-            Ok(record) => records.push(record),
+        match serde_json::from_slice::<Record>(&line) {
+            Ok(record) if (0.0..YEARS).contains(&record.seconds) => records.push(record),
+            Ok(Record { seconds, .. }) => {
+                let why = format_args!("line {number} is no campaign: it took {seconds} seconds");
+                return Err(at(&why));
+            }
             // It was being written when something failed. Whatever else it is was never ours.
             Err(error) if error.is_eof() => {
                 warnings.push(at(&format_args!("line {number} is torn, and left out")));
@@ -194,5 +204,9 @@ pub(crate) mod tests {
             std::fs::write(&file, text).unwrap();
             assert!(read(&file).unwrap_err().contains(why), "{text:?}");
         }
+        check(&file).expect_err("somebody else's file");
+        let never = Record { seconds: -1e300, ..record(1, 10, 0) };
+        std::fs::write(&file, serde_json::to_string(&never).unwrap()).unwrap();
+        assert!(read(&file).unwrap_err().contains("it took"));
     }
 }
