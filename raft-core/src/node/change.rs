@@ -33,6 +33,9 @@ impl Node {
         let Role::Leader(leader) = &self.role else {
             return Err(ChangeRefusal::NotLeader { hint: self.leader() });
         };
+        if self.is_retiring() {
+            return Err(ChangeRefusal::NotLeader { hint: None });
+        }
         let (now, index) = (self.membership(), self.configurations.current_index());
         if let Some(transfer) = &leader.transfer {
             return Err(ChangeRefusal::Transferring { to: transfer.to });
@@ -159,6 +162,12 @@ impl Node {
         let index = self.configurations.current_index();
         let Role::Leader(leader) = &self.role else { return false };
         self.commit_index >= index.max(leader.opening)
+    }
+
+    /// Is it committed that this leader has no vote any more? Then its duty is done (thesis §4.2.2), and it begins
+    /// nothing that would keep it.
+    pub(super) fn is_retiring(&self) -> bool {
+        self.is_configuration_committed() && !self.membership().is_voter(self.config.id)
     }
 
     fn settle_change(&mut self) {

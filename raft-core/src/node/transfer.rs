@@ -103,7 +103,7 @@ impl Node {
     /// A leader without a vote leads no longer than it must (thesis §4.2.2); its last messages have just
     /// told the others that the configuration without it is committed.
     pub(super) fn retire(&mut self) {
-        if self.is_configuration_committed() && !self.membership().is_voter(self.config.id) {
+        if self.is_retiring() {
             self.abdicate();
         }
     }
