@@ -251,6 +251,8 @@ impl Driver {
             },
             Order::Snapshot(answer) => {
                 self.state.snapshot_due = true;
+                // While one is being cut, those who gave up must not pile up.
+                self.state.wants_snapshot.retain(|waiting| !waiting.is_closed());
                 self.state.wants_snapshot.push(answer);
             }
         }

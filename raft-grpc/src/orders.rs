@@ -193,6 +193,7 @@ pub(crate) struct PendingTransfer {
 impl PendingTransfer {
     /// The node has begun it.
     pub(crate) fn register(&mut self, answer: Answer<NodeId>) {
+        self.waiting.retain(|waiting| !waiting.is_closed());
         self.waiting.push(answer);
     }
 

@@ -37,7 +37,8 @@ pub struct NodeArgs {
         value_parser = host_port
     )]
     pub raft: String,
-    /// The Raft address of every member, this node included
+    /// The Raft address of every member, this node included. Who is a member is decided at the first start;
+    /// from then on the log knows, and this says only where to look for them
     #[arg(
         long,
         env = "LEADERBOARD_PEERS",
