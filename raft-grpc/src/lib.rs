@@ -102,8 +102,7 @@
 //! | `convert.rs`, `proto/raft.proto` | the wire |
 //! | `node.rs` | start and end |
 //!
-//! Deliberately absent, so far: encryption between nodes (run them in a network that you trust),
-//! changes of membership.
+//! Deliberately absent, so far: encryption between nodes (run them in a network that you trust).
 
 mod address_book;
 mod apply;
