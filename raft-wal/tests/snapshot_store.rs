@@ -241,45 +241,6 @@ fn two_snapshots_are_kept() {
     assert_eq!((opened.report.snapshots_damaged, snapshots(&disk)), (1, 3), "a copy is no other");
 }
 
-/// After a sync of the directory that failed, the system may go on showing a name that it never wrote. Two
-/// snapshots with such names: before the first segment is removed for them, one is written again.
-#[test]
-fn the_log_is_not_removed_for_snapshots_that_only_memory_holds() {
-    let mut forgotten = 0;
-    for seed in 0..20 {
-        let disk = SimDisk::new(seed);
-        let entries = |log: &mut Log, range: std::ops::RangeInclusive<u64>| {
-            for index in range {
-                log.append(&[Write::detached(None, None, vec![command(index, 2, 900)])]).unwrap();
-                log.sync().unwrap();
-            }
-        };
-        for (index, range) in [(10, 1..=15), (20, 16..=25)] {
-            let mut log = open(&disk).unwrap().log;
-            log.append(&[Write::detached(Some(VOTE), None, Vec::new())]).unwrap();
-            entries(&mut log, range);
-            let mut writer = log.snapshots().create(base(CLUSTER, index)).unwrap();
-            writer.write(&content(index)).unwrap();
-            let failing = FaultRule::new(Fault::Error).on(&[Operation::SyncDirectory]);
-            disk.add_fault(failing);
-            assert!(matches!(writer.finish(), Err(WalError::Disk { .. })));
-            disk.restart();
-        }
-        let mut log = open(&disk).unwrap().log;
-        assert_eq!(log.snapshots().held(), [snapshot(10), snapshot(20)], "seed {seed}");
-        let cut = disk.after_power_cut(seed, |_| true);
-        let is_snapshot = |name: &&String| name.starts_with("snapshot-");
-        forgotten += usize::from(cut.names().iter().filter(is_snapshot).count() == 0);
-        log.compact(&base(CLUSTER, 20)).unwrap();
-        disk.crash();
-        let opened = open(&disk).unwrap();
-        assert!(opened.report.damage.is_none() && !opened.report.limping, "seed {seed}");
-        let base = opened.restored.base.position.index.0;
-        assert_eq!(base + opened.restored.entries.len() as u64, 25, "seed {seed}");
-    }
-    assert!(forgotten > 1, "{forgotten}");
-}
-
 /// What makes room on a full disk needs none.
 #[test]
 fn a_compaction_makes_room_on_a_full_disk() {

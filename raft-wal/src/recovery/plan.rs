@@ -80,7 +80,8 @@ pub(crate) struct Plan {
     pub(crate) log: Continued,
     /// Whole snapshots, the newest last.
     pub(crate) held: Vec<Snapshot>,
-    /// This one takes the place of the log, and may owe its name to a directory sync that failed.
+    /// This one stands for what is about to be put aside or removed, and may owe its name to a directory
+    /// sync that failed.
     pub(crate) unsure: Option<Snapshot>,
     /// Files that mean nothing any more.
     pub(crate) obsolete: Vec<String>,
@@ -402,6 +403,14 @@ impl Findings<'_> {
         is_sole_voter(&membership, self.config)
     }
 
+    /// Does a run stand on the newest snapshot alone, once this opening has put aside or removed what
+    /// else there was? If nothing of that kind goes, whoever was here before has made sure of it.
+    fn relies_on_snapshot(&self, run: &Range<usize>, replay: &Replay) -> bool {
+        let segments_go = self.scans[..run.start].iter().any(|scan| !scan.untouched);
+        let snapshots_go = self.judged.len() > self.snapshots.len();
+        replay.base.position.index > LogIndex(0) && (segments_go || snapshots_go)
+    }
+
     /// The plan that keeps a run, and writes its last segment again. After damage it also writes down
     /// how the log had ended.
     fn finish(
@@ -412,6 +421,7 @@ impl Findings<'_> {
         repaired: Option<(Outcome, Repairs)>,
     ) -> Result<Plan, OpenError> {
         let id = self.next_id();
+        let unsure = snapshot.clone().filter(|_| self.relies_on_snapshot(&run, &replay));
         let goes_up_to = snapshot.as_ref().map_or(LogIndex(0), Snapshot::index);
         let forgotten = replay.forget_compacted(goes_up_to);
         forgotten.map_err(|what| OpenError::corrupt("the log", 0, what))?;
@@ -468,7 +478,7 @@ impl Findings<'_> {
             },
             log: Continued { state, tail: Tail { header, batches }, tail_is_beginning, sealed },
             held: self.snapshots.into_iter().rev().collect(),
-            unsure: None,
+            unsure,
             obsolete: self.obsolete,
             broken: self.broken,
             rewritten,
