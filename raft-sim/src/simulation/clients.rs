@@ -268,7 +268,8 @@ impl<W: Workload> Simulation<W> {
         self.history.end(operation, end);
     }
 
-    /// A client is told something. What comes too late is not heard.
+    /// A client is told something. What comes too late is not heard, except that the prober takes an answer to any
+    /// of its attempts: it asks often, and a leader's disk may be slow for ever.
     pub(super) fn hear(&mut self, caller: Caller, answer: Answer) {
         let (workload, request) =
             (Rc::clone(&self.workload), self.history.operation(caller.operation).request.clone());
@@ -276,10 +277,12 @@ impl<W: Workload> Simulation<W> {
             format!("{caller} hears {}", answer.told(&request, &*workload))
         });
         let Caller { client, number, attempt, operation, until, .. } = caller;
-        let (now, at_event) = (self.cluster.now, self.report.events);
+        let (now, at_event, prober) = (self.cluster.now, self.report.events, self.prober());
         let me = &mut self.clients[at(client)];
-        let same = |it: &UnderWay| it.number == number && it.attempt == attempt && !it.refused;
-        if !me.under_way.as_ref().is_some_and(same) || now > until {
+        let this_attempt = |it: &UnderWay| it.attempt == attempt && !it.refused && now <= until;
+        let late = client == prober && matches!(answer, Answer::Done { .. });
+        let heard = |it: &UnderWay| it.number == number && (late || this_attempt(it));
+        if !me.under_way.as_ref().is_some_and(heard) {
             return;
         }
         let under_way = me.under_way.as_mut().expect("looked at just now");
