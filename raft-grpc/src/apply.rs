@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use bytes::Bytes;
 use raft_core::{Entry, LogIndex, LogPosition, NodeId, Payload, Snapshot};
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::error::{Fatal, Unknown};
 use crate::handle::Applied;
+use crate::meters::apply_seconds;
 use crate::pending::{Answer, Waiter};
 use crate::snapshots::{News, NewsSender};
 use crate::state_machine::{AppliedEntry, RESPONSE_BYTES_MAX, StateMachine};
@@ -94,10 +96,15 @@ impl<S: StateMachine> Applier<S> {
     pub(crate) fn spawn(self) -> std::io::Result<ApplyQueue> {
         let (jobs, queue) = mpsc::channel();
         let thread = std::thread::Builder::new().name(format!("apply-{}", self.id));
+        let apply_seconds = apply_seconds();
         let thread = thread.spawn(move || {
             for job in &queue {
                 match job {
-                    Job::Apply(batch) => apply_batch(&self.machine, batch, &self.applied),
+                    Job::Apply(batch) => {
+                        let begin = Instant::now();
+                        apply_batch(&self.machine, batch, &self.applied);
+                        apply_seconds.record(begin.elapsed());
+                    }
                     Job::Capture => self.capture(),
                     Job::Restore(snapshot, store) => {
                         if let Err(fatal) = self.restore(&snapshot, &store) {

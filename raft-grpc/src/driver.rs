@@ -24,7 +24,7 @@ use crate::pending::{
 use crate::queue::Weigh;
 use crate::requests::Requests;
 use crate::snapshots::{News, Snapshots};
-use crate::status::Publisher;
+use crate::status::{Publisher, QueueDepths};
 use crate::throttle::Throttle;
 
 /// While this many bytes wait for the disk no proposals are taken in.
@@ -138,12 +138,21 @@ impl Driver {
             }
             self.node.poll(&mut self.state.output);
             self.hand_on();
-            self.publisher.publish(now, &self.node, &self.links, &self.wal);
+            let queues = self.queue_depths();
+            self.publisher.publish(now, &self.node, &self.links, &self.wal, queues);
             if self.is_drained(now) {
                 break Ok(());
             }
         };
         self.finish(end).await
+    }
+
+    fn queue_depths(&self) -> QueueDepths {
+        QueueDepths {
+            proposals_in_log: self.state.proposals.len(),
+            reads_waiting: self.state.reads.len(),
+            ..self.inbox.depths()
+        }
     }
 
     fn deadline(&self) -> Moment {

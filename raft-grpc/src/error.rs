@@ -20,6 +20,15 @@ pub enum ProposeError {
     Unknown(#[from] Unknown),
 }
 
+impl ProposeError {
+    /// May the same command be proposed again without a chance that it is applied twice? Whether that is of
+    /// any use the error says: [`NotApplied::TooLarge`] stays too large.
+    #[must_use]
+    pub fn is_retry_safe(&self) -> bool {
+        matches!(self, Self::NotApplied(_))
+    }
+}
+
 /// Why a command was certainly not applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

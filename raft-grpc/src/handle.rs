@@ -17,6 +17,7 @@ use crate::apply::Machine;
 use crate::config::NodeConfig;
 use crate::config::is_address;
 use crate::error::{ProposeError, ReadError};
+use crate::events::{Events, NodeEvent, Readers};
 use crate::handshake::Identity;
 use crate::orders::{Edit, OrderError, Orders};
 use crate::requests::Requests;
@@ -56,6 +57,7 @@ pub(crate) struct Shared<S> {
     pub(crate) orders: Orders,
     pub(crate) identity: Arc<Identity>,
     pub(crate) status: watch::Receiver<NodeStatus>,
+    pub(crate) events: Readers,
     pub(crate) local_addr: SocketAddr,
     pub(crate) request_timeout: Duration,
     /// Ask the node to stop.
@@ -185,6 +187,18 @@ impl<S: StateMachine> RaftHandle<S> {
     #[must_use]
     pub fn watch_status(&self) -> watch::Receiver<NodeStatus> {
         self.shared.status.clone()
+    }
+
+    /// What happens to the node from now on: elections, changes of members, snapshots.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.shared.events.listen()
+    }
+
+    /// The last 256 things that happened to it since its start, the newest last.
+    #[must_use]
+    pub fn recent_events(&self) -> Vec<NodeEvent> {
+        self.shared.events.last()
     }
 
     /// Adds a node as a learner: it gets the log and has no vote. To be asked of the leader. Returns when that

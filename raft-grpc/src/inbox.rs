@@ -14,6 +14,7 @@ use crate::orders::{ORDERS_MAX, Order};
 use crate::pending::{Proposal, ReadWaiter};
 use crate::queue::{Receiver, Sender, Weigh, queue};
 use crate::snapshots::{News, NewsSender, news};
+use crate::status::QueueDepths;
 
 /// Receipts of the log. When it is full the log's thread waits, which cannot last: the driver never
 /// waits for the log.
@@ -134,6 +135,17 @@ impl Inbox {
     /// Is the node still taking requests?
     pub(crate) fn doors_are_open(&self) -> bool {
         self.doors_are_open
+    }
+
+    /// What waits in the queues now.
+    pub(crate) fn depths(&self) -> QueueDepths {
+        QueueDepths {
+            proposals: self.proposals.len(),
+            reads: self.reads.len(),
+            frames: self.frames.len(),
+            receipts: self.completions.len(),
+            ..QueueDepths::default()
+        }
     }
 
     /// Waits until something has come in or `deadline` has passed, then takes everything that is

@@ -96,11 +96,13 @@
 //! | `snapshots.rs` | cutting snapshots, reading them for others, storing what arrives |
 //! | `orders.rs` | what operators want: members, leadership, snapshots |
 //! | `requests.rs`, `handle.rs` | from a caller to whoever can answer |
+//! | `status.rs`, `events.rs`, `meters.rs` | what the node tells about itself |
 //! | `address_book.rs` | where the members are |
 //! | `peer.rs`, `forward.rs`, `connect.rs` | calling other nodes: messages, proposals |
 //! | `listener.rs`, `service.rs`, `handshake.rs` | being called by them |
 //! | `convert.rs`, `proto/raft.proto` | the wire |
 //! | `node.rs` | start and end |
+//! | `local.rs` | a cluster in one process |
 //!
 //! Deliberately absent, so far: encryption between nodes (run them in a network that you trust).
 
@@ -111,6 +113,7 @@ mod connect;
 mod convert;
 mod driver;
 mod error;
+mod events;
 mod forward;
 mod full_disk;
 mod handle;
@@ -120,6 +123,8 @@ mod handshake;
 pub mod hostile;
 mod inbox;
 mod listener;
+mod local;
+mod meters;
 mod node;
 mod orders;
 mod peer;
@@ -135,16 +140,18 @@ mod wire;
 
 pub use config::{ConfigError, NodeConfig};
 pub use error::{Fatal, NotApplied, ProposeError, ReadError, StartError, Unknown};
+pub use events::{Events, NodeEvent};
 pub use handle::{Applied, Consistency, RaftHandle, ReadGuard};
+pub use local::LocalCluster;
 pub use node::{NodeTask, start, start_on};
 pub use orders::OrderError;
 pub use raft_core::{
-    ChangeRefusal, LogIndex, LogPosition, Membership, NodeId, PeerStatus, RoleKind, SnapshotId,
-    Status, Term, Timestamp, TransferRefusal,
+    ChangeRefusal, Event, LogIndex, LogPosition, Membership, NodeId, PeerStatus, RoleKind,
+    SnapshotId, Status, Term, Timestamp, TransferRefusal,
 };
 pub use raft_wal::{Space, WalStats};
 pub use state_machine::{AppliedEntry, Capture, RESPONSE_BYTES_MAX, RestoreError, StateMachine};
-pub use status::{LogStatus, NodeStatus, PeerLink};
+pub use status::{LogStatus, NodeStatus, PeerLink, QueueDepths};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

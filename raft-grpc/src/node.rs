@@ -28,6 +28,7 @@ use crate::handle::{RaftHandle, Shared};
 use crate::handshake::{Identity, Visitors};
 use crate::inbox::{Read, Senders, inbox};
 use crate::listener::{self, ACCEPTED_MAX};
+use crate::meters::Doors;
 use crate::orders::{Order, Orders};
 use crate::peer::Links;
 use crate::pending::Proposal;
@@ -36,7 +37,7 @@ use crate::requests::Requests;
 use crate::service::Service;
 use crate::snapshots::{NewsSender, Snapshots};
 use crate::state_machine::StateMachine;
-use crate::status::Publisher;
+use crate::status::{Published, Publisher};
 use crate::throttle::Throttle;
 use crate::wire::raft_server::RaftServer;
 
@@ -131,7 +132,8 @@ async fn launch<S: StateMachine>(
     let identity = Arc::new(introduce(&config, incarnation, members.clone(), members_index));
     let network = Network::start(&config, &identity, &members, senders, listener, &tasks, &stop);
     let Network { links, forwarders, proposals, reads, orders } = network;
-    let (publisher, status, leadership) = Publisher::new(&identity, &node, &links, &wal, lost);
+    let (publisher, published) = Publisher::new(&identity, &node, &links, &wal, lost);
+    let Published { status, leadership, events } = published;
     let requests = Arc::new(Requests {
         id: config.id,
         proposals,
@@ -141,6 +143,7 @@ async fn launch<S: StateMachine>(
         command_bytes_max: config.command_bytes_max,
         draining: draining.clone(),
         in_flight: AtomicUsize::new(0),
+        doors: Doors::new(),
     });
     let driver_identity = Arc::clone(&identity);
     let driver = Driver {
@@ -169,6 +172,7 @@ async fn launch<S: StateMachine>(
         orders,
         identity: driver_identity,
         status,
+        events,
         local_addr,
         request_timeout,
         draining,

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use metrics::Counter;
 use raft_core::{Envelope, Membership, Message, NodeId};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,6 +20,7 @@ use tonic::Streaming;
 
 use crate::connect::{Backoff, FRAME_BYTES_TARGET, LinkError, LinkReport, connect, in_time};
 use crate::handshake::Identity;
+use crate::meters::dropped_messages;
 use crate::queue::{Receiver, Sender, Weigh, queue};
 use crate::status::PeerLink;
 use crate::wire;
@@ -65,14 +67,32 @@ struct Link {
     _stop: DropGuard,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LinkState {
     connected: AtomicBool,
     dropped: AtomicU64,
+    dropped_meter: Counter,
     /// The peer has said something lately.
     heard: AtomicBool,
     /// The peer has shown that it is alive: do not wait for the next attempt.
     wake: Notify,
+}
+
+impl LinkState {
+    fn new(peer: NodeId) -> Self {
+        Self {
+            connected: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
+            dropped_meter: dropped_messages(peer),
+            heard: AtomicBool::new(false),
+            wake: Notify::new(),
+        }
+    }
+
+    fn drop_one(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.dropped_meter.increment(1);
+    }
 }
 
 impl Links {
@@ -123,7 +143,7 @@ impl Links {
     }
 
     fn link(&self, peer: NodeId) -> Link {
-        let state = Arc::new(LinkState::default());
+        let state = Arc::new(LinkState::new(peer));
         let stop = self.stop.child_token();
         let task = |queue| LinkTask {
             identity: Arc::clone(&self.identity),
@@ -151,7 +171,7 @@ impl Links {
         let connected = link.state.connected.load(Ordering::Relaxed);
         let queue = if is_piece { &link.pieces } else { &link.queue };
         if !connected || queue.try_send(envelope).is_err() {
-            link.state.dropped.fetch_add(1, Ordering::Relaxed);
+            link.state.drop_one();
         }
     }
 
@@ -344,7 +364,7 @@ impl LinkTask {
     /// What waited for a connection that is gone is old news.
     fn discard_queue(&mut self) {
         while self.queue.try_recv().is_some() {
-            self.state.dropped.fetch_add(1, Ordering::Relaxed);
+            self.state.drop_one();
         }
     }
 }

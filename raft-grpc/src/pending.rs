@@ -199,6 +199,10 @@ impl PendingProposals {
         self.waiting.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Is it time to let no more in?
     pub(crate) fn is_full(&self) -> bool {
         self.waiting.len() >= PENDING_MAX || self.bytes >= PENDING_BYTES_MAX
@@ -297,6 +301,10 @@ const READS_WAITING_MAX: usize = 100_000;
 impl PendingReads {
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count
     }
 
     /// Is there room for so many more?

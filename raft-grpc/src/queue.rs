@@ -86,6 +86,11 @@ impl<T: Weigh> Receiver<T> {
         self.weigh_out(item)
     }
 
+    /// How many items are inside.
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
     /// Lets nothing more in. What is inside can still be taken out.
     pub(crate) fn close(&mut self) {
         self.items.close();

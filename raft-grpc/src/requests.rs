@@ -14,6 +14,7 @@ use crate::error::{NotApplied, ProposeError, ReadError};
 use crate::forward::Forwarders;
 use crate::handle::Applied;
 use crate::inbox::Read;
+use crate::meters::Doors;
 use crate::pending::{Answer, Failure, Proposal, ReadFailure, ReadWaiter};
 use crate::queue::{Refused, Sender};
 use crate::status::Leadership;
@@ -34,6 +35,7 @@ pub(crate) struct Requests {
     /// The node takes nothing new any more.
     pub(crate) draining: CancellationToken,
     pub(crate) in_flight: AtomicUsize,
+    pub(crate) doors: Doors,
 }
 
 /// Why there is nobody to ask.
@@ -92,6 +94,17 @@ impl Requests {
         command: Bytes,
         deadline: Instant,
     ) -> Result<Applied, ProposeError> {
+        let begin = Instant::now();
+        let outcome = self.propose_somewhere(command, deadline).await;
+        self.doors.proposed(begin.elapsed(), &outcome);
+        outcome
+    }
+
+    async fn propose_somewhere(
+        &self,
+        command: Bytes,
+        deadline: Instant,
+    ) -> Result<Applied, ProposeError> {
         let (bytes, max) = (command.len() as u64, self.command_bytes_max);
         if bytes > max {
             return Err(NotApplied::TooLarge { bytes, max }.into());
@@ -134,10 +147,14 @@ impl Requests {
     /// Waits until a linearizable read may look at the state machine of this node.
     pub(crate) async fn read_linearizable(&self, deadline: Instant) -> Result<(), ReadError> {
         let _in_flight = self.enter()?;
+        let begin = Instant::now();
         let mut pause = PAUSE_MIN;
         loop {
             match self.ask_to_read(Read::Linearizable, deadline).await? {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.doors.read(begin.elapsed());
+                    return Ok(());
+                }
                 Err(ReadFailure::Busy) => return Err(ReadError::Busy),
                 Err(ReadFailure::NoLeader) => {}
             }

@@ -16,6 +16,7 @@ use crate::convert::answer_to_wire;
 use crate::error::NotApplied;
 use crate::forward::{FRAME_PROPOSALS_MAX, UNDER_WAY_MAX};
 use crate::handshake::{Identity, Refusal, Visit, Visitors};
+use crate::meters::refused_peers;
 use crate::peer::Links;
 use crate::pending::{Answer, Forwarded, Proposal, Waiter};
 use crate::queue::{Refused, Sender};
@@ -135,6 +136,7 @@ impl Service {
                 Ok(visit)
             }
             Err(why) => {
+                refused_peers().increment(1);
                 if let Some(suppressed) = self.throttle.allow() {
                     let node = self.identity.id;
                     let remote = remote.map(tracing::field::display);

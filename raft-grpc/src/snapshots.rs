@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::apply::ApplyQueue;
 use crate::error::Fatal;
+use crate::meters::snapshot_seconds;
 use crate::state_machine::Capture;
 
 /// News for the driver that it has not looked at. Few are ever under way: one cut, one chunk for each peer,
@@ -284,6 +285,7 @@ impl CutJob {
         match written {
             Ok(Some(snapshot)) => {
                 let (length, took) = (snapshot.length, started.elapsed());
+                snapshot_seconds().record(took);
                 tracing::info!(node = %id, "cut a snapshot as of {position}: {length} bytes in {took:.1?}");
                 Ok(Some(snapshot))
             }

@@ -6,7 +6,9 @@ use raft_core::{Event, Instant as Moment, LogPosition, Node, NodeId, Status};
 use raft_wal::{Space, Wal, WalStats};
 use tokio::sync::watch;
 
+use crate::events::{Chronicle, Readers, chronicle};
 use crate::handshake::Identity;
+use crate::meters::Standing;
 use crate::peer::Links;
 
 /// A node as it sees itself and its links, a copy of what it last published: at once when its role,
@@ -23,6 +25,27 @@ pub struct NodeStatus {
     pub incarnation: u128,
     /// Its log on disk.
     pub log: LogStatus,
+    /// What waits inside of it.
+    pub queues: QueueDepths,
+}
+
+/// How much waits in a node, and where. All of it is bounded: what does not fit is refused at the door, or not
+/// read from the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueDepths {
+    /// Proposals at the door, of at most 8192.
+    pub proposals: usize,
+    /// Proposals in this node's log that are not applied yet, of at most 65,536.
+    pub proposals_in_log: usize,
+    /// Reads at the door, of at most 8192.
+    pub reads: usize,
+    /// Reads that wait for a confirmation or for something to be applied, of at most 100,000.
+    pub reads_waiting: usize,
+    /// Frames of messages from other nodes, of at most 8.
+    pub frames: usize,
+    /// Receipts of the log's thread, of at most 1024.
+    pub receipts: usize,
 }
 
 /// How the log on disk is.
@@ -73,6 +96,13 @@ pub(crate) struct Leadership {
     pub(crate) leader: Option<NodeId>,
 }
 
+/// The receiving side of all that is published.
+pub(crate) struct Published {
+    pub(crate) status: watch::Receiver<NodeStatus>,
+    pub(crate) leadership: watch::Receiver<Leadership>,
+    pub(crate) events: Readers,
+}
+
 /// The sending side of all that is published.
 #[derive(Debug)]
 pub(crate) struct Publisher {
@@ -81,6 +111,8 @@ pub(crate) struct Publisher {
     lost: LogPosition,
     status: watch::Sender<NodeStatus>,
     leadership: watch::Sender<Leadership>,
+    chronicle: Chronicle,
+    standing: Standing,
     is_urgent: bool,
     last: Moment,
     due: Option<Moment>,
@@ -94,7 +126,7 @@ impl Publisher {
         links: &Links,
         wal: &Wal,
         lost: LogPosition,
-    ) -> (Self, watch::Receiver<NodeStatus>, watch::Receiver<Leadership>) {
+    ) -> (Self, Published) {
         let raft = node.status();
         let log = LogStatus::of(wal, lost, &raft);
         let (status, watch_status) = watch::channel(NodeStatus {
@@ -103,18 +135,23 @@ impl Publisher {
             peers: links.statuses(),
             incarnation: identity.incarnation,
             log,
+            queues: QueueDepths::default(),
         });
+        let (chronicle, events) = chronicle();
         let (leadership, watch_leadership) = watch::channel(Leadership::default());
         let publisher = Self {
             id: identity.id,
             lost,
             status,
             leadership,
+            chronicle,
+            standing: Standing::new(),
             is_urgent: false,
             last: Moment::default(),
             due: None,
         };
-        (publisher, watch_status, watch_leadership)
+        let published = Published { status: watch_status, leadership: watch_leadership, events };
+        (publisher, published)
     }
 
     /// Who this is about.
@@ -129,9 +166,13 @@ impl Publisher {
 
     /// Something has happened in the node.
     pub(crate) fn on_event(&mut self, event: &Event) {
+        self.chronicle.note(event);
         match event {
-            Event::Role { leader, .. } => {
+            Event::Role { leader, term, .. } => {
                 let leader = *leader;
+                if let Some(leader) = leader {
+                    self.standing.leader(*term, leader);
+                }
                 self.leadership.send_if_modified(|leadership| {
                     std::mem::replace(leadership, Leadership { leader }) != *leadership
                 });
@@ -147,7 +188,14 @@ impl Publisher {
     }
 
     /// Publishes the status if it is time. To be called at the end of every turn.
-    pub(crate) fn publish(&mut self, now: Moment, node: &Node, links: &Links, wal: &Wal) {
+    pub(crate) fn publish(
+        &mut self,
+        now: Moment,
+        node: &Node,
+        links: &Links,
+        wal: &Wal,
+        queues: QueueDepths,
+    ) {
         let next = self.last.after(PUBLISH_INTERVAL);
         if !self.is_urgent && now < next {
             self.due = Some(next);
@@ -158,11 +206,14 @@ impl Publisher {
         self.due = None;
         let (raft, peers) = (node.status(), links.statuses());
         let log = LogStatus::of(wal, self.lost, &raft);
+        self.standing.tell(&raft);
         self.status.send_if_modified(|status| {
-            let is_new = status.raft != raft || status.peers != peers || status.log != log;
+            let is_new = (&status.raft, &status.peers) != (&raft, &peers)
+                || (status.log, status.queues) != (log, queues);
             status.raft = raft;
             status.peers = peers;
             status.log = log;
+            status.queues = queues;
             is_new
         });
     }

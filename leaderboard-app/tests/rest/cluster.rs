@@ -71,6 +71,10 @@ async fn metrics_are_in_the_format_of_prometheus() {
     };
     assert!(value("wal_sync_seconds_count") >= 1.0);
     assert!(value("wal_batch_entries_sum") >= 1.0);
+    assert!(value("raft_term") >= 1.0 && value("raft_leader_changes_total") >= 1.0);
+    assert!(value("raft_commit_index") >= 1.0 && value("raft_is_leader") == 1.0);
+    assert!(value("raft_proposal_seconds_count") >= 1.0 && value("apply_seconds_count") >= 1.0);
+    assert_eq!(value("raft_proposals_failed_total{outcome=\"unknown\"}"), 0.0);
     // Other nodes of this process share the numbers, and none of them has a damaged or full disk.
     assert_eq!((value("wal_damages_total"), value("wal_space_low")), (0.0, 0.0));
     assert_eq!(server.client.get("/metrics?x=1").await.status, StatusCode::BAD_REQUEST);
