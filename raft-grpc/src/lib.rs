@@ -56,6 +56,9 @@
 //! # }
 //! ```
 //!
+//! How to go on from there, to commands that take effect exactly once, members that change, backups and tests, is told in
+//! the [`guide`].
+//!
 //! # What flows where
 //!
 //! One task owns the node; nothing else touches it, so there is no lock around it. Everything else
@@ -116,6 +119,7 @@ mod error;
 mod events;
 mod forward;
 mod full_disk;
+pub mod guide;
 mod handle;
 mod handshake;
 #[cfg(any(test, fuzzing))]
