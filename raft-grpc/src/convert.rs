@@ -381,4 +381,6 @@ pub(crate) fn incarnation(bytes: &[u8]) -> Result<u128, Malformed> {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 pub(crate) mod tests;

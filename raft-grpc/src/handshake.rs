@@ -12,8 +12,16 @@ use crate::address_book::AddressBook;
 use crate::convert::{Malformed, incarnation, incarnation_to_wire, node};
 use crate::wire;
 
-/// The version of `proto/raft.proto` that this code speaks.
+/// The newest version of `proto/raft.proto` that this code speaks.
 const PROTOCOL_VERSION: u32 = 1;
+
+/// The oldest one. A node also speaks the version before its own: then nodes can be upgraded one by one.
+const OLDEST_PROTOCOL_VERSION: u32 = 1;
+
+const _: () = assert!(
+    OLDEST_PROTOCOL_VERSION == PROTOCOL_VERSION,
+    "with two versions the one of a conversation must reach whoever encodes in it"
+);
 
 /// Who this node is, and whom it knows.
 #[derive(Debug)]
@@ -46,7 +54,11 @@ pub(crate) enum Refusal {
     /// The stream did not begin with a greeting, or not in time.
     NoGreeting,
     Malformed(Malformed),
-    Version(u32),
+    /// There is no version that both speak: theirs are these.
+    Version {
+        oldest: u32,
+        newest: u32,
+    },
     Cluster {
         theirs: String,
         ours: String,
@@ -69,9 +81,10 @@ impl fmt::Display for Refusal {
         match self {
             Self::NoGreeting => write!(f, "it did not say who it is"),
             Self::Malformed(why) => write!(f, "its greeting is malformed: {why}"),
-            Self::Version(theirs) => write!(
+            Self::Version { oldest, newest } => write!(
                 f,
-                "it speaks protocol version {theirs}, this node speaks {PROTOCOL_VERSION}"
+                "it speaks the protocol versions {oldest} to {newest}, this node \
+                 {OLDEST_PROTOCOL_VERSION} to {PROTOCOL_VERSION}; upgrade one version at a time"
             ),
             // A hostile name is cut and escaped, so that a line of the log stays one.
             Self::Cluster { theirs, ours } => {
@@ -106,7 +119,7 @@ impl From<&Refusal> for Status {
     fn from(refusal: &Refusal) -> Self {
         let code = match refusal {
             Refusal::NoGreeting | Refusal::Malformed(_) => Code::InvalidArgument,
-            Refusal::Version(_) => Code::Unimplemented,
+            Refusal::Version { .. } => Code::Unimplemented,
             Refusal::Target { .. } | Refusal::SecondProcess(_) | Refusal::Wiped(_) => {
                 Code::FailedPrecondition
             }
@@ -154,6 +167,7 @@ impl Identity {
             members: self.book.to_wire(),
             membership: Some(membership.into()),
             membership_index: index.0,
+            oldest_protocol_version: OLDEST_PROTOCOL_VERSION,
         }
     }
 
@@ -163,15 +177,14 @@ impl Identity {
             node: self.id.get(),
             incarnation: incarnation_to_wire(self.incarnation),
             members: self.book.to_wire(),
+            protocol_version: PROTOCOL_VERSION,
         }
     }
 
     /// Lets a caller in, or not.
     pub(crate) fn check_hello(&self, hello: &wire::Hello) -> Result<Caller, Refusal> {
         // The version comes first: it says whether the rest means what we think it means.
-        if hello.protocol_version != PROTOCOL_VERSION {
-            return Err(Refusal::Version(hello.protocol_version));
-        }
+        let _common = common_version(hello.oldest_protocol_version, hello.protocol_version)?;
         if hello.cluster != self.cluster {
             return Err(Refusal::Cluster {
                 theirs: hello.cluster.clone(),
@@ -210,6 +223,8 @@ impl Identity {
         meant: NodeId,
     ) -> Result<(), Refusal> {
         let welcome = welcome.ok_or(Refusal::NoGreeting)?;
+        let version = welcome.protocol_version.max(1);
+        common_version(version, version)?;
         let this = node(welcome.node, "Welcome.node")?;
         if this != meant {
             return Err(Refusal::Target { meant, this });
@@ -221,6 +236,16 @@ impl Identity {
         self.learn_from(Caller { id: this, incarnation }, welcome.members);
         Ok(())
     }
+}
+
+/// The version in which both can talk: theirs are these, and 0 is as if it was not said.
+fn common_version(oldest: u32, newest: u32) -> Result<u32, Refusal> {
+    let oldest = if oldest == 0 { newest } else { oldest };
+    let common = newest.min(PROTOCOL_VERSION);
+    if common < oldest.max(OLDEST_PROTOCOL_VERSION) {
+        return Err(Refusal::Version { oldest, newest });
+    }
+    Ok(common)
 }
 
 impl KnownMembers {
@@ -357,7 +382,31 @@ mod tests {
         assert!(matches!(refusal(short), Refusal::Malformed(_)));
         let mut newer = from("other", 9);
         newer.protocol_version = 2;
-        assert_eq!(refusal(newer), Refusal::Version(2));
+        newer.oldest_protocol_version = 0;
+        assert_eq!(refusal(newer.clone()), Refusal::Version { oldest: 2, newest: 2 });
+        newer.oldest_protocol_version = 2;
+        assert_eq!(refusal(newer), Refusal::Version { oldest: 2, newest: 2 });
+        let mut nonsense = from("c", 1);
+        (nonsense.oldest_protocol_version, nonsense.protocol_version) = (3, 1);
+        assert!(matches!(refusal(nonsense), Refusal::Version { .. }));
+    }
+
+    /// The next version of this program still speaks this one: an upgrade goes node by node.
+    #[test]
+    fn a_node_that_speaks_this_version_too_is_let_in() {
+        let here = identity("c", 2);
+        let mut hello = identity("c", 1).hello(id(2));
+        assert_eq!((hello.oldest_protocol_version, hello.protocol_version), (1, 1));
+        (hello.oldest_protocol_version, hello.protocol_version) = (1, 2);
+        here.check_hello(&hello).unwrap();
+        let mut welcome = identity("c", 1).welcome();
+        welcome.protocol_version = 2;
+        let refused = here.check_welcome(Some(welcome.clone()), id(1));
+        assert_eq!(refused, Err(Refusal::Version { oldest: 2, newest: 2 }));
+        for version in [0, 1] {
+            welcome.protocol_version = version;
+            here.check_welcome(Some(welcome.clone()), id(1)).unwrap();
+        }
     }
 
     #[test]

@@ -232,11 +232,17 @@ mod tests {
         ) {
             let members = vec![wire::Member { node: number, address, note, version: entry }];
             let incarnation = Bytes::from(incarnation);
-            let welcome = wire::Welcome { node, incarnation: incarnation.clone(), members: members.clone() };
+            let welcome = wire::Welcome {
+                node,
+                incarnation: incarnation.clone(),
+                members: members.clone(),
+                protocol_version: version,
+            };
             super::welcome(&welcome.encode_to_vec());
             let membership = Some(wire::Membership { voters, ..Default::default() });
             let hello = wire::Hello {
                 protocol_version: version,
+                oldest_protocol_version: version / 2,
                 cluster,
                 from,
                 to,
