@@ -117,8 +117,7 @@ async fn launch<S: StateMachine>(
     tracing::info!(node = %config.id, dir = %config.data_dir.display(), "recovered: {report:?}");
     let (members_index, members) = members_of(&restored);
     tell_members(&config, &members);
-    let lost = restored.lost;
-    let snapshot = restored.snapshot.clone();
+    let (lost, snapshot) = (restored.lost, restored.snapshot.clone());
     let node = Node::new(config.raft(random()), restored, clock.now())?;
     let (local_addr, listener) = listen(&config, bound)
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
@@ -164,7 +163,6 @@ async fn launch<S: StateMachine>(
     let stopped = CancellationToken::new();
     let ending = Ending { draining: draining.clone(), tasks, stop, stopped: stopped.clone() };
     let life = tokio::spawn(ending.supervise(tokio::spawn(driver.run())));
-    let request_timeout = config.request_timeout;
     let orders = Orders { queue: orders };
     let shared = Shared {
         machine,
@@ -174,7 +172,7 @@ async fn launch<S: StateMachine>(
         status,
         events,
         local_addr,
-        request_timeout,
+        request_timeout: config.request_timeout,
         draining,
         stopped,
     };
