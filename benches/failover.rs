@@ -1,9 +1,10 @@
-//! How long no score is acknowledged after the leader is killed with SIGKILL.
+//! How long no score is acknowledged after the leader is killed with SIGKILL, or restarted with SIGTERM.
 //!
 //! `cargo bench --bench failover` starts three nodes and a balancer as real processes, lets eight clients add
 //! scores through the balancer one after the other, kills the leader twenty times (`-- 50` for fifty) and
 //! prints the distribution of the gaps: of each kill the longest time between two acknowledgements in the
-//! three seconds after it.
+//! three seconds after it. With `-- rolling 50` all nodes are restarted in turn, fifty times a node, as in an
+//! upgrade: every request that failed counts, and none should.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -23,9 +24,11 @@ use real::cluster::{Cluster, RUN_LEADERBOARD};
 mod real;
 
 const CLIENTS: usize = 8;
-const KILLS: usize = 20;
+const TIMES: usize = 20;
 /// Looked at after each kill.
-const WINDOW: Duration = Duration::from_secs(3);
+const KILL_WINDOW: Duration = Duration::from_secs(3);
+/// Looked at after the end of a node that was restarted.
+const RESTART_WINDOW: Duration = Duration::from_millis(500);
 /// How long a restarted node may take to follow again.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -36,9 +39,12 @@ fn main() -> ExitCode {
             std::iter::once("leaderboard".into()).chain(arguments),
         );
     }
-    let kills = arguments.filter_map(|text| text.to_str()?.parse().ok()).next().unwrap_or(KILLS);
+    let arguments: Vec<String> = arguments.filter_map(|text| text.into_string().ok()).collect();
+    let rolling = arguments.iter().any(|word| word == "rolling");
+    let times = arguments.iter().find_map(|text| text.parse().ok()).unwrap_or(TIMES);
+    let how = if rolling { How::Restarted } else { How::Killed };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(measure(kills))) {
+    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(measure(how, times))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -47,57 +53,114 @@ fn main() -> ExitCode {
     }
 }
 
-async fn measure(kills: usize) -> Result<()> {
+/// What is done to a node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// The leader, with SIGKILL.
+    Killed,
+    /// Each in turn, with SIGTERM.
+    Restarted,
+}
+
+/// What clients saw.
+#[derive(Default)]
+struct Seen {
+    acknowledged: Vec<Instant>,
+    /// Answers other than an acknowledgement.
+    failed: usize,
+}
+
+async fn measure(how: How, times: usize) -> Result<()> {
     let logs = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("failover");
     std::fs::create_dir_all(&logs)?;
     let mut cluster = Cluster::start(&logs).await?;
-    let acknowledged = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::new(RefCell::new(Seen::default()));
     let clients = LocalSet::new();
     for client in 0..CLIENTS {
-        clients.spawn_local(keep_voting(cluster.address(), client, acknowledged.clone()));
+        clients.spawn_local(keep_voting(cluster.address(), client, seen.clone()));
     }
-    let mut gaps = Vec::new();
-    clients
-        .run_until(async {
-            for kill in 1..=kills {
-                let leader = settled_leader(&cluster).await?;
-                acknowledged.borrow_mut().clear();
-                sleep(Duration::from_millis(100)).await;
-                cluster.kill(leader).await?;
-                let killed = Instant::now();
-                sleep(WINDOW).await;
-                let gap = longest_gap(&acknowledged.borrow(), killed);
-                println!("kill {kill:>3}: node {leader}, {:>7.1} ms", gap.as_secs_f64() * 1e3);
-                gaps.push(gap);
-                cluster.restart(leader)?;
-            }
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
-        })
-        .await?;
-    gaps.sort_unstable();
-    let at = |share: f64| gaps[((gaps.len() - 1) as f64 * share).round() as usize];
-    let millis = |gap: Duration| gap.as_secs_f64() * 1e3;
-    println!(
-        "{} kills: shortest {:.0} ms, median {:.0} ms, p90 {:.0} ms, longest {:.0} ms",
-        gaps.len(),
-        millis(at(0.0)),
-        millis(at(0.5)),
-        millis(at(0.9)),
-        millis(at(1.0)),
-    );
+    let gaps = clients.run_until(disturb(&mut cluster, how, times, &seen)).await?;
+    let by_leaders = gaps.iter().filter(|(led, _)| *led).map(|(_, gap)| *gap);
+    tell(if how == How::Killed { "kills" } else { "restarts of leaders" }, by_leaders.collect());
+    if how == How::Restarted {
+        let others = gaps.iter().filter(|(led, _)| !led).map(|(_, gap)| *gap);
+        tell("restarts of followers", others.collect());
+        println!("{} requests failed", seen.borrow().failed);
+    }
     Ok(())
 }
 
+/// Did the node lead, and how long was no score acknowledged?
+async fn disturb(
+    cluster: &mut Cluster,
+    how: How,
+    times: usize,
+    seen: &RefCell<Seen>,
+) -> Result<Vec<(bool, Duration)>> {
+    let mut gaps = Vec::new();
+    let nodes = cluster.ids().count();
+    let count = if how == How::Killed { times } else { times * nodes };
+    for time in 0..count {
+        let leader = settled_leader(cluster).await?;
+        let node = if how == How::Killed { leader } else { time % nodes + 1 };
+        seen.borrow_mut().acknowledged.clear();
+        sleep(Duration::from_millis(100)).await;
+        let begun = Instant::now();
+        let window = match how {
+            How::Killed => {
+                cluster.kill(node).await?;
+                KILL_WINDOW
+            }
+            How::Restarted => {
+                let code = cluster.stop(node).await?;
+                if code != Some(0) {
+                    return Err(format!("node {node} ended with {code:?}").into());
+                }
+                RESTART_WINDOW
+            }
+        };
+        sleep(window).await;
+        let gap = longest_gap(&seen.borrow().acknowledged, begun);
+        let role = if node == leader { "which led" } else { "which followed" };
+        println!("{:>3}: node {node}, {role}, {:>7.1} ms", time + 1, millis(gap));
+        gaps.push((node == leader, gap));
+        cluster.restart(node)?;
+    }
+    Ok(gaps)
+}
+
+fn millis(gap: Duration) -> f64 {
+    gap.as_secs_f64() * 1e3
+}
+
+fn tell(what: &str, mut gaps: Vec<Duration>) {
+    gaps.sort_unstable();
+    let at = |share: f64| {
+        gaps.get(((gaps.len().saturating_sub(1)) as f64 * share).round() as usize)
+            .map_or(f64::NAN, |gap| millis(*gap))
+    };
+    println!(
+        "{} {what}: shortest {:.0} ms, median {:.0} ms, p90 {:.0} ms, p99 {:.0} ms, longest {:.0} ms",
+        gaps.len(),
+        at(0.0),
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0),
+    );
+}
+
 /// Adds scores one after the other, each with a key of its own, repeated until it is acknowledged.
-async fn keep_voting(balancer: SocketAddr, client: usize, acknowledged: Rc<RefCell<Vec<Instant>>>) {
+async fn keep_voting(balancer: SocketAddr, client: usize, seen: Rc<RefCell<Seen>>) {
     let (http, player) = (Client::new(), format!("player-{client}"));
     for number in 0_u64.. {
         let key = Some(format!("failover-{client}-{number}"));
         let vote = Vote { player: player.clone(), score: 1, key };
         while !matches!(http.vote(balancer, &vote).await, Ok(Outcome::Acknowledged)) {
+            seen.borrow_mut().failed += 1;
             sleep(Duration::from_millis(5)).await;
         }
-        acknowledged.borrow_mut().push(Instant::now());
+        seen.borrow_mut().acknowledged.push(Instant::now());
     }
 }
 

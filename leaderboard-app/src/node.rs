@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use raft_grpc::{Fatal, NodeConfig, NodeId, NodeTask, RaftHandle, StartError};
+use raft_grpc::{Fatal, NodeConfig, NodeId, NodeTask, RaftHandle, RoleKind, StartError};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -40,6 +40,9 @@ pub struct NodeSettings {
 
 /// The largest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// How long a leader that stops waits for another node to take over.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl NodeSettings {
     /// The node of `raft` that answers HTTP at `http`, everything else at its default.
@@ -163,6 +166,7 @@ impl Node {
             serving.abort();
             return Ok(ended?);
         }
+        hand_over(&raft).await;
         tracing::info!("stopping: requests under way may finish");
         // The server first: what it still has under way needs the Raft node.
         let _ = stop_serving.send(());
@@ -179,6 +183,18 @@ impl Node {
     /// If the Raft node had to stop instead.
     pub async fn stop(self) -> Result<(), NodeError> {
         self.run_until(std::future::ready(())).await
+    }
+}
+
+/// Lets another node lead, while this one still answers: it forwards to the next leader what comes meanwhile, so
+/// that nobody notices.
+async fn hand_over(raft: &RaftHandle<Leaderboard>) {
+    if raft.status().raft.role != RoleKind::Leader {
+        return;
+    }
+    match raft.transfer_leadership(None, HAND_OVER_TIMEOUT).await {
+        Ok(to) => tracing::info!("stopping: {to} leads now"),
+        Err(why) => tracing::warn!("stopping without handing leadership over: {why}"),
     }
 }
 
