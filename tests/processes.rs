@@ -15,6 +15,8 @@ use real::cluster::{Cluster, RUN_LEADERBOARD};
 mod chaos;
 #[path = "processes/refusals.rs"]
 mod refusals;
+#[path = "processes/rolling.rs"]
+mod rolling;
 
 mod real;
 
@@ -32,6 +34,9 @@ fn main() -> ExitCode {
         }),
         trial("everything_killed_at_once_comes_back", |cluster, _| {
             Box::pin(chaos::everything_killed_at_once_comes_back(cluster))
+        }),
+        trial("a_rolling_restart_fails_no_request", |cluster, _| {
+            Box::pin(rolling::a_rolling_restart_fails_no_request(cluster))
         }),
         trial("one_directory_is_for_one_node", |cluster, keep| {
             Box::pin(refusals::one_directory_is_for_one_node(cluster, keep))

@@ -16,11 +16,11 @@ const CLIENTS: u64 = 32;
 const VOTES: u64 = 20_000;
 const PLAYERS: u64 = 150;
 /// How long anything may take to come right after a fault.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the clients know, to be compared with what the nodes say.
 #[derive(Default)]
-struct Ledger {
+pub(super) struct Ledger {
     acknowledged: Cell<u64>,
     totals: RefCell<BTreeMap<String, i64>>,
     /// Votes without a key of their own whose outcome stayed unknown.
@@ -29,7 +29,12 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn acknowledge(&self, vote: &Vote) {
+    /// How many votes were acknowledged.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.acknowledged.get()
+    }
+
+    pub(super) fn acknowledge(&self, vote: &Vote) {
         self.acknowledged.set(self.acknowledged.get() + 1);
         *self.totals.borrow_mut().entry(vote.player.clone()).or_default() += vote.score;
     }
@@ -180,7 +185,7 @@ async fn vote_many(
     Ok(())
 }
 
-async fn wait_until(reached: impl Fn() -> bool) -> Result<()> {
+pub(super) async fn wait_until(reached: impl Fn() -> bool) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while !reached() {
         if Instant::now() > deadline {
@@ -214,7 +219,7 @@ pub(crate) async fn leader_of(cluster: &Cluster) -> Result<usize> {
 }
 
 /// All nodes come to the same index with the same digest, and their totals are what the clients know.
-async fn all_agree(cluster: &Cluster, ledger: &Ledger) -> Result<()> {
+pub(super) async fn all_agree(cluster: &Cluster, ledger: &Ledger) -> Result<()> {
     let client = Client::new();
     let deadline = Instant::now() + PATIENCE;
     loop {
