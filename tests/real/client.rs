@@ -48,23 +48,50 @@ impl Client {
 
     /// Adds a score at a node or balancer.
     pub(crate) async fn vote(&self, to: SocketAddr, vote: &Vote) -> Result<Outcome> {
+        Ok(self.vote_within(to, vote, "30s").await?.0)
+    }
+
+    /// As [`Client::vote`], within this time; and the player's score after it, if it is acknowledged.
+    pub(crate) async fn vote_within(
+        &self,
+        to: SocketAddr,
+        vote: &Vote,
+        time: &str,
+    ) -> Result<(Outcome, Option<i64>)> {
         let body = serde_json::json!({ "player": vote.player, "score": vote.score }).to_string();
         let mut request = Request::post(format!("http://{to}/add_vote"))
             .header("Content-Type", "application/json")
-            .header("Request-Timeout", "30s");
+            .header("Request-Timeout", time);
         if let Some(key) = &vote.key {
             request = request.header("Idempotency-Key", key);
         }
         let Ok((status, body)) = self.send(request.body(Full::from(body))?).await else {
-            return Ok(Outcome::Unknown);
+            return Ok((Outcome::Unknown, None));
         };
         if status == StatusCode::OK {
-            return Ok(Outcome::Acknowledged);
+            return Ok((Outcome::Acknowledged, body["score"].as_i64()));
         }
         match body["outcome"].as_str() {
-            Some("not_applied") => Ok(Outcome::NotApplied),
-            Some("unknown") => Ok(Outcome::Unknown),
+            Some("not_applied") => Ok((Outcome::NotApplied, None)),
+            Some("unknown") => Ok((Outcome::Unknown, None)),
             _ => Err(format!("{status} to {vote:?}: {body}").into()),
+        }
+    }
+
+    /// The score of a player, `None` if there is no such player, as fresh as it is by default.
+    #[allow(dead_code, reason = "not every test reads scores")]
+    pub(crate) async fn score(
+        &self,
+        from: SocketAddr,
+        player: &str,
+        time: &str,
+    ) -> Result<Option<i64>> {
+        let request = Request::get(format!("http://{from}/player_rankings?player={player}"))
+            .header("Request-Timeout", time);
+        match self.send(request.body(Full::default())?).await? {
+            (StatusCode::OK, body) => Ok(Some(body["score"].as_i64().ok_or("no score")?)),
+            (StatusCode::NOT_FOUND, _) => Ok(None),
+            (status, body) => Err(format!("{status} to a read of {player}: {body}").into()),
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
@@ -23,6 +24,14 @@ const POLL: Duration = Duration::from_millis(20);
 /// these words, and everything is started again on other ports.
 const STARTS_MAX: usize = 3;
 const PORT_TAKEN: &str = "cannot listen on";
+
+/// Where a node lives.
+#[allow(dead_code, reason = "not every test has networks")]
+pub(crate) struct Place {
+    pub(crate) ip: Ipv4Addr,
+    /// What comes before its command line.
+    pub(crate) under: Vec<String>,
+}
 
 /// A running cluster. Its processes end with it: they are killed when this is dropped, and they stop
 /// by themselves when this program dies, because their standard input closes.
@@ -55,16 +64,44 @@ impl Cluster {
         Err(format!("a port was taken {STARTS_MAX} times; see {}", keep.display()).into())
     }
 
+    /// As [`Cluster::start`], each node at its place, and the balancer at an address of this process.
+    #[allow(dead_code, reason = "not every test has networks")]
+    pub(crate) async fn start_at(
+        keep: &Path,
+        places: &[Place],
+        balancer: SocketAddr,
+    ) -> Result<Self> {
+        let http: Vec<SocketAddr> = places.iter().map(|place| (place.ip, 8081).into()).collect();
+        let raft: Vec<SocketAddr> = places.iter().map(|place| (place.ip, 7081).into()).collect();
+        let under = |id: usize| places[id - 1].under.clone();
+        let started = Self::start_with(keep, &http, &raft, balancer, &under).await?;
+        let mut cluster = started.ok_or("a port is taken in a network of our own")?;
+        for (node, place) in cluster.nodes.iter_mut().zip(places) {
+            node.restarted_under.clone_from(&place.under);
+        }
+        Ok(cluster)
+    }
+
     /// Nothing if a port was taken.
     async fn try_start(
         keep: &Path,
         nodes: usize,
         under: &impl Fn(usize) -> Vec<String>,
     ) -> Result<Option<Self>> {
-        let data = tempfile::tempdir()?;
         let free = free_addresses(2 * nodes + 1)?;
         let (http, raft, listen) = (&free[..nodes], &free[nodes..2 * nodes], free[2 * nodes]);
-        let nodes = (0..nodes).map(|at| {
+        Self::start_with(keep, http, raft, listen, under).await
+    }
+
+    async fn start_with(
+        keep: &Path,
+        http: &[SocketAddr],
+        raft: &[SocketAddr],
+        listen: SocketAddr,
+        under: &impl Fn(usize) -> Vec<String>,
+    ) -> Result<Option<Self>> {
+        let data = tempfile::tempdir()?;
+        let nodes = (0..http.len()).map(|at| {
             let directory = directory(data.path(), at + 1);
             let arguments = node_arguments(at, &directory, http, raft);
             let log = keep.join(format!("node-{}.log", at + 1));
@@ -126,11 +163,29 @@ impl Cluster {
         Ok(self.nodes[id - 1].child.kill().await?)
     }
 
-    /// Starts a node that has ended again, on its own data and under nothing.
+    /// Starts a node that has ended again, on its own data; in its place, and else under nothing.
     pub(crate) fn restart(&mut self, id: usize) -> Result<()> {
         let node = &mut self.nodes[id - 1];
-        node.child = spawn(&[], &node.arguments, &node.log)?;
+        node.child = spawn(&node.restarted_under, &node.arguments, &node.log)?;
         Ok(())
+    }
+
+    /// SIGSTOP: it stands still, and does not know it.
+    #[allow(dead_code, reason = "not every test has a use for it")]
+    pub(crate) fn pause(&self, id: usize) -> Result<()> {
+        self.signal(id, Signal::STOP)
+    }
+
+    /// SIGCONT: it goes on.
+    #[allow(dead_code, reason = "not every test has a use for it")]
+    pub(crate) fn resume(&self, id: usize) -> Result<()> {
+        self.signal(id, Signal::CONT)
+    }
+
+    fn signal(&self, id: usize, signal: Signal) -> Result<()> {
+        let pid = self.nodes[id - 1].child.id().ok_or("it has ended")?;
+        let pid = Pid::from_raw(i32::try_from(pid)?).ok_or("no process")?;
+        Ok(kill_process(pid, signal)?)
     }
 
     /// Waits until a node has ended by itself: its exit code.
@@ -214,7 +269,7 @@ fn node_arguments(
         let members = addresses.iter().zip(1..).map(|(address, id)| format!("{id}={address}"));
         members.collect::<Vec<_>>().join(",")
     };
-    vec![
+    let mut arguments = vec![
         "node".to_owned(),
         format!("--id={}", at + 1),
         format!("--data-dir={}", directory.display()),
@@ -222,7 +277,11 @@ fn node_arguments(
         format!("--raft={}", raft[at]),
         format!("--peers={}", list(raft)),
         format!("--http-peers={}", list(http)),
-    ]
+    ];
+    if !raft[at].ip().is_loopback() {
+        arguments.push("--insecure-peers".to_owned());
+    }
+    arguments
 }
 
 /// One node, or the balancer.
@@ -231,6 +290,7 @@ struct Process {
     address: SocketAddr,
     arguments: Vec<String>,
     log: PathBuf,
+    restarted_under: Vec<String>,
     child: Child,
 }
 
@@ -242,7 +302,7 @@ impl Process {
         log: PathBuf,
     ) -> Result<Self> {
         let child = spawn(under, &arguments, &log)?;
-        Ok(Self { address, arguments, log, child })
+        Ok(Self { address, arguments, log, restarted_under: Vec::new(), child })
     }
 
     /// Waits until it answers at this path; `false` if it has ended because a port was taken.
