@@ -31,6 +31,9 @@ use log::Log;
 pub use refine::{Cause, View};
 use server::Server;
 
+/// Every so many steps a whole log is looked at, not only what has changed.
+pub(crate) const STEPS_BETWEEN_AUDITS: u64 = 64;
+
 /// All servers, and what is remembered of the past: the leaders, their logs, what was committed.
 #[derive(Clone, Debug, Default)]
 pub struct Spec {

@@ -10,12 +10,9 @@ use raft_core::{
 
 use super::Checker;
 use crate::cluster::Member;
-use crate::spec::{Cause, is_quorum};
+use crate::spec::{Cause, STEPS_BETWEEN_AUDITS, is_quorum};
 use crate::storage::Storage;
 use crate::storage::durable::Durable;
-
-/// Every so many steps of a node its whole log is looked at, not only what has changed.
-const STEPS_BETWEEN_AUDITS: u64 = 64;
 
 /// A node as it was after its last step in this life.
 pub(super) struct Seen {

@@ -87,8 +87,8 @@ impl<W: Workload> Simulation<W> {
     }
 
     /// The leader is cut off with what it has been asked, and hears the others again when they have compacted
-    /// their logs: what became of it, it may never learn.
-    /// Who does not find a leader looks for it again so many times.
+    /// their logs: what became of it, it may never learn. Where there is no leader yet, one is looked for again
+    /// later, so many times.
     pub(super) fn leave_behind(&mut self, tries: u32) {
         let ids = self.cluster.ids();
         let Some(leader) = self.leader().filter(|_| self.chaos && ids.len() > 1) else {

@@ -10,11 +10,8 @@ use raft_core::{
     Payload, RoleKind, SnapshotId, Status, Term,
 };
 
-use super::{Explained, Spec, Unexplained, require};
+use super::{Explained, STEPS_BETWEEN_AUDITS, Spec, Unexplained, require};
 use crate::storage::durable::Durable;
-
-/// Every so many steps the whole log of a node is looked at, not only what has changed.
-const STEPS_BETWEEN_AUDITS: u64 = 64;
 
 /// A node after a step, with its disk as it would be found after a crash now.
 #[derive(Clone, Copy)]
