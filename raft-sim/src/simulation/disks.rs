@@ -293,6 +293,7 @@ impl<W: Workload> Simulation<W> {
             self.trouble_a_start(id);
         }
         let before = image.then(|| self.disk(id).image());
+        let faults = self.disk(id).faults_met();
         let Err(error) = self.cluster.restart(id) else {
             let found = self.disk(id).found.clone();
             self.report.disks.count_start(&found);
@@ -306,13 +307,14 @@ impl<W: Workload> Simulation<W> {
             });
         };
         self.note(|| format!("{id} does not start: {error}"));
-        let hopeless = error.is_safety_refusal() || self.disk(id).is_unreadable();
+        let injected = self.disk(id).faults_met() > faults;
+        let hopeless = error.is_safety_refusal() || !injected && self.disk(id).fails_for_good(&error);
         self.cluster.stop(id);
         if hopeless {
             self.report.disks.refusals += 1;
             return self.give_up(id);
         }
-        assert!(self.chaos, "{id} does not start: {error}");
+        assert!(injected, "{id} does not start, and nothing is wrong with its disk: {error}");
         self.report.disks.starts_failed += 1;
         // It never ran, so nobody heard from it: what it was before is as good.
         if before.is_some_and(|image| self.disk(id).put_back(&image)) {

@@ -16,7 +16,7 @@ use raft_core::{
     SnapshotId, Write,
 };
 use raft_wal::sim::SimDisk;
-use raft_wal::{Log, RecoveryReport, Repair, ScrubJob, SpareJob, WalConfig, WalError};
+use raft_wal::{Log, OpenError, RecoveryReport, Repair, ScrubJob, SpareJob, WalConfig, WalError};
 
 use super::durable::Durable;
 
@@ -164,9 +164,20 @@ impl Store {
         self.suspect
     }
 
-    /// Is there something that cannot be read?
-    pub fn is_unreadable(&self) -> bool {
-        self.unreadable
+    /// Does this error say that it cannot read what cannot be read? Then no start will.
+    pub fn fails_for_good(&self, error: &OpenError) -> bool {
+        self.unreadable && matches!(error, OpenError::Io { doing: "read", .. })
+    }
+
+    /// How many operations the disk has failed because somebody made it fail, or full.
+    pub fn faults_met(&self) -> u64 {
+        let stats = self.sim.stats();
+        stats.read_errors
+            + stats.write_errors
+            + stats.sync_errors
+            + stats.name_errors
+            + stats.operations_cut
+            + stats.space_refusals
     }
 
     /// Is this snapshot there, as far as the store knows?
