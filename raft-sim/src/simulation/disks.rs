@@ -59,6 +59,10 @@ impl<W: Workload> Simulation<W> {
                 let wait = self.up_to(Duration::from_millis(100));
                 return self.later(wait, Happening::Sync(id, life));
             }
+            let leads = self.cluster.node(id).role().0 == RoleKind::Leader;
+            if self.chaos && leads && took > self.timeout() {
+                self.count(Kind::SlowLeaderDisk);
+            }
             if took > Duration::ZERO {
                 self.busy.insert(id, (life, now.after(took)));
                 return self.later(took, Happening::Sync(id, life));
@@ -181,30 +185,38 @@ impl<W: Workload> Simulation<W> {
     /// A disk is full for a while, perhaps others as well.
     fn fill_up(&mut self, id: NodeId, soon: u64, longer: Duration) {
         let others = self.random.bool();
-        let mut full = 0;
         for other in self.cluster.ids() {
             if other == id || others && self.random.bool() {
-                full += 1;
                 let sim = &self.disk(other).sim;
                 sim.set_capacity(Some(sim.used_bytes() + 512 * soon));
+                let refusals = sim.stats().space_refusals;
+                self.trouble.full.insert(other, refusals);
                 self.later(longer, Happening::Room(other));
             }
         }
-        if full > 1 {
+    }
+
+    /// Have several disks that are full at the moment refused something for it?
+    fn count_full_disks(&mut self) {
+        let refuses = |(id, before): (&NodeId, &u64)| {
+            let member = self.cluster.members.get(id);
+            member.is_some_and(|it| it.disk.sim.stats().space_refusals > *before)
+        };
+        if self.trouble.full.iter().filter(|&it| refuses(it)).count() > 1 {
             self.count(Kind::FullDisks);
+            self.trouble.full.clear();
         }
     }
 
     /// So many syncs of a disk take as long as this.
     fn slow_disk(&mut self, id: NodeId, each: Duration, times: u64) {
-        if self.cluster.node(id).role().0 == RoleKind::Leader && each > self.timeout() {
-            self.count(Kind::SlowLeaderDisk);
-        }
         let slow = FaultRule::new(Fault::Slow(each)).on(&[Operation::Sync]);
         self.disk(id).sim.add_fault(slow.times(times));
     }
 
     pub(super) fn make_room(&mut self, id: NodeId) {
+        self.count_full_disks();
+        self.trouble.full.remove(&id);
         if self.cluster.members.contains_key(&id) {
             self.note(|| format!("{id} has room again"));
             self.disk(id).sim.set_capacity(None);
@@ -308,7 +320,8 @@ impl<W: Workload> Simulation<W> {
         };
         self.note(|| format!("{id} does not start: {error}"));
         let injected = self.disk(id).faults_met() > faults;
-        let hopeless = error.is_safety_refusal() || !injected && self.disk(id).fails_for_good(&error);
+        let hopeless =
+            error.is_safety_refusal() || !injected && self.disk(id).fails_for_good(&error);
         self.cluster.stop(id);
         if hopeless {
             self.report.disks.refusals += 1;

@@ -44,6 +44,8 @@ pub(super) struct Trouble {
     pub cuts: u64,
     /// What waits for a node that is paused.
     pub held: BTreeMap<NodeId, Vec<Happening>>,
+    /// Full disks, and how often each had refused something before.
+    pub full: BTreeMap<NodeId, u64>,
     /// Links that take longer, each with the number under which it was slowed down.
     pub slow: BTreeMap<(NodeId, NodeId), (u64, Duration)>,
     /// Until when nodes restart as soon as they have crashed.

@@ -49,7 +49,7 @@ pub(super) enum Happening {
     Resume(NodeId),
     /// In a storm this node crashes.
     Storm(NodeId),
-    /// Somebody wants other members.
+    /// Somebody wants other members, while a snapshot is fetched.
     Change,
     Stranger,
     /// Those who are broken for ever say again what was said once.
@@ -117,7 +117,7 @@ impl<W: Workload> Simulation<W> {
             Happening::LeaveBehind(tries) => self.leave_behind(tries),
             Happening::Late(envelope, lives) => self.deliver_late(envelope, lives),
             Happening::Storm(id) => self.crash_in_storm(id),
-            Happening::Change => self.change_members(),
+            Happening::Change => self.change_while_fetching(),
             Happening::Stranger => self.stranger(),
             Happening::Stale => self.say_again(),
             Happening::Pause(id) => self.pause(id),

@@ -73,7 +73,7 @@ Kind {
     SlowLink => "slow links",
     /// A message arrives seconds later, after others that were sent later.
     Late => "late messages",
-    /// And its sender or its receiver has another life by then.
+    /// And its sender or its receiver has another life when it arrives.
     LateAcrossRestart => "late messages across a restart",
     /// A clock jumps ahead.
     ClockJump => "clock jumps",
@@ -83,9 +83,9 @@ Kind {
     ClockPace => "clocks that change their pace",
     /// A clock goes at less than 0.8 or more than 1.25 times the pace of time.
     ClockWrong => "clocks that are wrong by a lot",
-    /// Several disks are full at once.
+    /// Several disks that are full at once have refused something for it.
     FullDisks => "several full disks at once",
-    /// The disk of a leader takes several election timeouts.
+    /// A leader waits for a sync longer than an election timeout.
     SlowLeaderDisk => "slow disks of leaders",
     SectorStale => "stale sectors",
     SectorMisplaced => "misplaced sectors",
@@ -111,7 +111,8 @@ Kind {
     LeaderRemoved => "leaders removed",
     /// A node came back under a new number.
     ReAdded => "nodes back under a new number",
-    ChangeDuringSnapshot => "changes asked for while a snapshot is fetched",
+    /// Asked for when somebody fetches a snapshot, and taken on.
+    ChangeDuringSnapshot => "changes while a snapshot is fetched",
     /// Requests for a snapshot, from all sides.
     SnapshotStorm => "storms of snapshot requests",
     /// Back before anyone has noticed, it is asked again what it was asked last.

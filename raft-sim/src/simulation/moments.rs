@@ -125,9 +125,17 @@ impl<W: Workload> Simulation<W> {
         if chance > 0 || !self.chaos || !self.may_intervene(seed) {
             return;
         }
-        self.count(Kind::ChangeDuringSnapshot);
         let outer = std::mem::replace(&mut self.random, fastrand::Rng::with_seed(seed));
         self.later(Duration::ZERO, Happening::Change);
         self.random = outer;
+    }
+
+    /// Here they ask for it: some leader takes it on, or none does.
+    pub(super) fn change_while_fetching(&mut self) {
+        let before = self.report.changes_taken;
+        self.change_members();
+        if self.report.changes_taken > before {
+            self.count(Kind::ChangeDuringSnapshot);
+        }
     }
 }

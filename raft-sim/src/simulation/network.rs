@@ -198,7 +198,9 @@ impl<W: Workload> Simulation<W> {
 
     /// It arrives after all.
     pub(super) fn deliver_late(&mut self, envelope: Envelope, lives: (u64, u64)) {
-        if (self.life(envelope.from), self.life(envelope.to)) != lives {
+        let (from, to) = (envelope.from, envelope.to);
+        let others = (self.life(from), self.life(to)) != lives;
+        if others && self.runs(to) && !self.is_cut(from, to) {
             self.count(Kind::LateAcrossRestart);
         }
         self.deliver(envelope);
