@@ -41,9 +41,12 @@ pub struct Store {
     half_made: Vec<(LogBase, u64)>,
     /// Something was damaged, and no start has looked at all of it since.
     suspect: bool,
-    /// A start has failed that may have put a damaged snapshot aside: until that is durable, which it may
-    /// never be after a failed sync, the damaged one may come back.
+    /// A start has failed that may have put a damaged snapshot aside. After a failed sync that may never be
+    /// durable: until a power failure has shown what is, and a start has looked at that, the damaged one
+    /// may come back.
     may_resurface: bool,
+    /// The power failed when the last life ended: what the next start sees is what is durable.
+    settled: bool,
     /// Some of it cannot be read.
     unreadable: bool,
     /// The end of the log was damaged in a way that may look as if it had never been written.
@@ -131,6 +134,7 @@ impl Store {
             half_made: Vec::new(),
             suspect: false,
             may_resurface: false,
+            settled: true,
             unreadable: false,
             tail_rotten: false,
             ended_marked: false,

@@ -58,6 +58,7 @@ impl Storage for Store {
         self.receipts.clear();
         // A machine without power has to be switched off; else the cache of the system may survive.
         let power_fails = self.is_cut_off() || self.random.bool();
+        self.settled = power_fails;
         if power_fails {
             self.sim.crash();
         } else {

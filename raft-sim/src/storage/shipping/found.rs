@@ -47,6 +47,8 @@ impl Store {
         self.made.extend(restored.snapshot.clone());
         (self.unsure, self.suspect, self.unreadable, self.tail_rotten) =
             (None, false, false, false);
+        // All that it has put aside is so for good.
+        self.may_resurface &= !self.settled;
     }
 
     /// What was acknowledged last, and what may have come of that which was under way.
