@@ -149,6 +149,12 @@ fn check_that_it_was_not_too_easy(total: &Report, seeds: u64) {
         let least = rare.map_or(100, |(_, least)| *least);
         assert!(count >= least, "only {count} {what} in {seeds} seeds");
     }
+    // Of a hundred damaged disks 39 are refused, and 17 start limping: who refuses where it could limp, or limps
+    // wherever something is damaged, has more.
+    let disks = &total.disks;
+    let (damaged, refusals, limping) = (disks.disks_damaged, disks.refusals, disks.limping);
+    assert!(refusals <= damaged / 2, "{refusals} refusals of {damaged} damaged disks");
+    assert!(limping <= damaged / 4, "{limping} starts that limp of {damaged} damaged disks");
     // Three in two thousand have lost too much, and hardly ever can nobody win: what makes that more is a
     // defect, of the nodes or of the excuse.
     let (hopeless, unwinnable) = (total.hopeless, total.unwinnable);

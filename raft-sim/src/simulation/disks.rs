@@ -248,7 +248,7 @@ impl<W: Workload> Simulation<W> {
         if let Some((kind, what)) = self.disk(victim).meddle() {
             self.count(kind);
             self.note(|| format!("the disk of {victim}: {what}"));
-            self.report.disks.disks_damaged += u64::from(self.disk(victim).is_suspect());
+            self.report.disks.disks_damaged += u64::from(self.disk(victim).is_damaged());
         }
     }
 
@@ -362,7 +362,7 @@ impl<W: Workload> Simulation<W> {
             disk.sim.set_capacity(None);
             let _done_at_once = disk.sim.take_cost();
             // Whose power failed while it did nothing that matters has not noticed it yet.
-            let starts_again = disk.is_suspect() || disk.is_cut_off();
+            let starts_again = disk.is_damaged() || disk.is_cut_off();
             if let Some((life, _)) = self.busy.remove(&id) {
                 // It is as fast as it should be from here on, also with what it was busy with.
                 self.later(Duration::ZERO, Happening::Sync(id, life));

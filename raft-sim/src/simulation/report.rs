@@ -243,6 +243,8 @@ counters! {
 Disks {
     /// Disks on which something rotted.
     disks_damaged,
+    /// Damage to what is there twice or what nobody needs: a start must find everything all the same.
+    harmless_damage,
     /// Nodes that are gone with their disks.
     disks_lost,
     /// Starts that dropped a torn write.
@@ -328,6 +330,7 @@ impl Disks {
         self.rolls += tally.rolls;
         self.segments_dropped += tally.segments_dropped;
         self.marks += tally.marks;
+        self.harmless_damage += tally.harmless;
         self.scrubs += tally.scrubs;
         self.damage_scrubbed += tally.damage_scrubbed;
         self.rewritten += tally.rewritten;

@@ -6,6 +6,7 @@
 
 mod as_storage;
 mod found;
+mod harm;
 mod meddle;
 mod rot;
 
@@ -19,6 +20,7 @@ use raft_wal::sim::SimDisk;
 use raft_wal::{Log, OpenError, RecoveryReport, Repair, ScrubJob, SpareJob, WalConfig, WalError};
 
 use super::durable::Durable;
+use harm::Harmless;
 
 /// A member's log, snapshots and disk.
 pub struct Store {
@@ -41,6 +43,10 @@ pub struct Store {
     half_made: Vec<(LogBase, u64)>,
     /// Something was damaged, and no start has looked at all of it since.
     suspect: bool,
+    /// Damage that the next start must not suffer from.
+    harmless: Harmless,
+    /// The newest snapshot may lose its name when the power fails: a sync has failed behind it.
+    newest_unsure: bool,
     /// A start has failed that may have put a damaged snapshot aside. After a failed sync that may never be
     /// durable: until a power failure has shown what is, and a start has looked at that, the damaged one
     /// may come back.
@@ -78,6 +84,8 @@ pub struct Tally {
     pub rolls: u64,
     /// Segments dropped behind a snapshot.
     pub segments_dropped: u64,
+    /// Damage that a start must not suffer from.
+    pub harmless: u64,
     /// Files read again.
     pub scrubs: u64,
     /// Scrubs that found damage.
@@ -133,6 +141,8 @@ impl Store {
             made: Vec::new(),
             half_made: Vec::new(),
             suspect: false,
+            harmless: Harmless::default(),
+            newest_unsure: false,
             may_resurface: false,
             settled: true,
             unreadable: false,
@@ -163,9 +173,14 @@ impl Store {
         matches!(self.queue.front(), Some(Job::Write(write)) if write.snapshot().is_some())
     }
 
-    /// Has something been damaged that no start has looked at since?
+    /// Has something been damaged that may be needed, and that no start has looked at since?
     pub fn is_suspect(&self) -> bool {
         self.suspect
+    }
+
+    /// Has anything been damaged that no start has looked at since?
+    pub fn is_damaged(&self) -> bool {
+        self.suspect || self.harmless.unseen
     }
 
     /// Does this error say that it cannot read what cannot be read? Then no start will.
@@ -253,6 +268,7 @@ impl Store {
                 self.unsure = None;
                 self.tally.batches += 1;
                 for write in batch {
+                    self.newest_unsure &= write.snapshot().is_none();
                     self.made.extend(write.snapshot().cloned());
                     self.durable.write(&write);
                     self.receipts.push_back(write.into_receipt());

@@ -30,11 +30,15 @@ impl Storage for Store {
 
     fn start(&mut self) -> Result<Restored, OpenError> {
         let disk = Arc::new(self.sim.for_this_life());
-        let OpenedLog { log, restored, identity: _, report } = match Log::open(disk, &self.config) {
+        let read_errors = self.sim.stats().read_errors;
+        let opened = Log::open(disk, &self.config);
+        // What cannot be read for a moment may be the other copy of what cannot be read for ever.
+        self.suspect |= self.harmless.unreadable && self.sim.stats().read_errors > read_errors;
+        let OpenedLog { log, restored, identity: _, report } = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 self.check_refusal(&error);
-                self.may_resurface |= self.suspect;
+                self.may_resurface |= self.suspect || self.harmless.snapshot;
                 return Err(error);
             }
         };
@@ -87,6 +91,7 @@ impl Storage for Store {
         });
         match &kept {
             Ok(snapshot) => {
+                self.newest_unsure = false;
                 self.durable.keep(snapshot.clone());
                 self.made.push(snapshot.clone());
             }

@@ -7,14 +7,14 @@ use super::{Store, Unsure};
 use crate::storage::durable::Durable;
 
 impl Store {
-    /// A start may fail because the disk does, and be refused because something was damaged; a power cut
-    /// is no reason.
+    /// A start may fail because the disk does, and be refused because something was damaged that it needs; a
+    /// power cut is no reason.
     pub(super) fn check_refusal(&self, error: &OpenError) {
         assert!(self.suspect || !error.is_safety_refusal(), "refused without damage: {error}");
     }
 
     /// All that was acknowledged is there, and nothing else, except that what was under way when the last
-    /// life ended may be there as well. After damage the node must know what it lost.
+    /// life ended may be there as well. After damage that may do harm the node must know what it lost.
     pub(super) fn compare(
         &mut self,
         restored: &Restored,
@@ -36,17 +36,19 @@ impl Store {
         };
         if !self.suspect {
             assert!(!report.limping && report.damage.is_none(), "nothing was damaged: {report:?}");
-            let resurfaces = self.may_resurface || report.snapshots_damaged == 0;
-            assert!(resurfaces, "no snapshot was damaged: {report:?}");
+            let known = self.may_resurface || self.harmless.snapshot;
+            assert!(known || report.snapshots_damaged == 0, "no snapshot was damaged: {report:?}");
         }
         self.check_snapshot(state, restored);
         // A damaged one was put aside: from here on nobody has it.
         let certain = state.snapshots.iter().filter(|it| held.contains(it));
         let snapshots = certain.cloned().collect();
-        self.durable = Durable { snapshots, ..Durable::of(restored) };
+        let before =
+            std::mem::replace(&mut self.durable, Durable { snapshots, ..Durable::of(restored) });
         self.made.extend(restored.snapshot.clone());
         (self.unsure, self.suspect, self.unreadable, self.tail_rotten) =
             (None, false, false, false);
+        self.forget_harmless(before.snapshots.last());
         // All that it has put aside is so for good.
         self.may_resurface &= !self.settled;
     }

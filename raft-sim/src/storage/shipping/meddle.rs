@@ -37,36 +37,41 @@ impl Store {
         if tail && (self.tail_rotten || !self.ended_marked) {
             return None;
         }
-        let (kind, changed, what) = match choice {
-            1 => (Kind::FileMissing, self.sim.take(&name), "is gone".to_owned()),
+        let (kind, changed, harmless, what) = match choice {
+            1 => {
+                let harmless = self.may_change(&name);
+                (Kind::FileMissing, self.sim.take(&name), harmless, "is gone".to_owned())
+            }
             2 => {
                 let other = self.other_name(&name)?;
-                (
-                    Kind::FileRenamed,
-                    self.sim.rename_at_rest(&name, &other),
-                    format!("is {other} now"),
-                )
+                let harmless = self.may_be_copied(&name, &other, true);
+                let changed = self.sim.rename_at_rest(&name, &other);
+                (Kind::FileRenamed, changed, harmless, format!("is {other} now"))
             }
             3 => self.shorten(&name, Kind::FileTruncated)?,
             4 => self.shorten(&name, Kind::FileEmpty)?,
             5 => {
                 let other = self.other_name(&name)?;
-                (Kind::FileExtra, self.sim.duplicate(&name, &other), format!("is {other} as well"))
+                let harmless = self.may_be_copied(&name, &other, false);
+                let changed = self.sim.duplicate(&name, &other);
+                (Kind::FileExtra, changed, harmless, format!("is {other} as well"))
             }
             _ => return self.put_older_back(),
         };
         changed.then(|| {
-            self.suspect = true;
+            self.note_damage(harmless);
             self.tail_rotten |= tail;
             (kind, format!("{name} {what}"))
         })
     }
 
-    fn shorten(&mut self, name: &str, kind: Kind) -> Option<(Kind, bool, String)> {
+    fn shorten(&mut self, name: &str, kind: Kind) -> Option<(Kind, bool, bool, String)> {
         let length = self.sim.read(name)?.len() as u64;
         let bytes = if kind == Kind::FileEmpty { 0 } else { self.random.u64(..length.max(1)) };
-        let changed = self.sim.damage(name, &Damage::Truncate { bytes });
-        Some((kind, changed, format!("has {bytes} of {length} bytes now")))
+        let damage = Damage::Truncate { bytes };
+        let harmless = self.is_harmless(name, &damage, length);
+        let changed = self.sim.damage(name, &damage);
+        Some((kind, changed, harmless, format!("has {bytes} of {length} bytes now")))
     }
 
     /// What an earlier process may have left, which is nothing to a log.
@@ -121,7 +126,8 @@ impl Store {
         let places: Vec<usize> = places.collect();
         let place = places[self.below(places.len())?];
         let (name, content) = self.copies.remove(place);
-        self.suspect = true;
+        let harmless = self.may_change(&name);
+        self.note_damage(harmless);
         let what = format!("{name} is what it was, {} bytes", content.len());
         self.sim.put(&name, content);
         Some((Kind::FileOlder, what))

@@ -5,7 +5,7 @@ use raft_wal::sim::Damage;
 use super::Store;
 use crate::simulation::Kind;
 
-const SECTOR_BYTES: u64 = 512;
+pub(super) const SECTOR_BYTES: u64 = 512;
 /// Of a segment, as long as there are few members.
 const HEADER_BYTES: u64 = 8192;
 
@@ -29,7 +29,8 @@ impl Store {
         if tail && !marked && !plain || !self.sim.damage(&name, &damage) {
             return None;
         }
-        self.suspect = true;
+        let harmless = self.is_harmless(&name, &damage, content.len() as u64);
+        self.note_damage(harmless);
         self.tail_rotten |= tail;
         self.unreadable |= matches!(damage, Damage::Unreadable { .. });
         let kind = match damage {
