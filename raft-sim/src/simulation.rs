@@ -15,6 +15,7 @@ mod duties;
 mod faults;
 mod happening;
 mod kinds;
+mod majority;
 mod moments;
 mod network;
 mod operators;
