@@ -37,7 +37,7 @@ use raft_sim::campaign::Campaign;
 #[command(name = "simulate", version)]
 struct Options {
     /// How many seeds to run
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 1_000, value_parser = at_least_one)]
     seeds: u64,
 
     /// The first seed; the others follow it
@@ -53,11 +53,11 @@ struct Options {
     threads: Option<u64>,
 
     /// Run this seed alone
-    #[arg(long, conflicts_with_all = ["seeds", "first_seed", "threads", "append", "total"])]
+    #[arg(long, conflicts_with_all = OF_A_CAMPAIGN)]
     seed: Option<u64>,
 
-    /// Tell everything that happens, in the notation of the golden scripts
-    #[arg(long, requires = "seed")]
+    /// Tell everything that happens to that one seed, in the notation of the golden scripts
+    #[arg(long, requires = "seed", conflicts_with_all = OF_A_CAMPAIGN)]
     trace: bool,
 
     /// Begin no other seed once one has failed
@@ -76,12 +76,23 @@ struct Options {
     /// Seeds that the same commit ran with as many events before count once, if all of a line were;
     /// if only some were, they count twice, and that is said. Lines of changed (`-dirty`) or unknown
     /// code are never taken for the same. It exits with 1 if any seed failed, of whatever code.
-    #[arg(long, value_name = "FILE", conflicts_with = "append")]
+    #[arg(long, value_name = "FILE", exclusive = true)]
     total: Option<PathBuf>,
 
     /// Run nothing; explain what the table counts
-    #[arg(long)]
+    #[arg(long, exclusive = true)]
     kinds: bool,
+}
+
+/// What says nothing about a seed that is run alone.
+const OF_A_CAMPAIGN: [&str; 5] = ["seeds", "first_seed", "threads", "stop_at_first", "append"];
+
+fn at_least_one(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("no seeds, no campaign: at least 1".to_owned()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -137,6 +148,26 @@ mod tests {
             let arguments = std::iter::once("simulate").chain(arguments.split(' '));
             let options = Options::try_parse_from(arguments).expect("arguments that we take");
             assert_eq!((options.seed, options.events, options.trace), (Some(seed), events, true));
+        }
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_named() {
+        let refused = |arguments: &[&str]| {
+            let arguments = std::iter::once(&"simulate").chain(arguments);
+            Options::try_parse_from(arguments).expect_err("nonsense").to_string()
+        };
+        for (arguments, named) in [
+            (&["--trace", "--seeds", "3"][..], "'--trace' cannot be used with '--seeds <SEEDS>'"),
+            (&["--seed", "3", "--stop-at-first"], "'--seed <SEED>' cannot be used with"),
+            (&["--total", "x", "--seeds", "3"], "'--total <FILE>' cannot be used with"),
+            (&["--total", "x", "--events", "3"], "'--total <FILE>' cannot be used with"),
+            (&["--kinds", "--seed", "3"], "'--kinds' cannot be used with"),
+            (&["--trace"], "--seed <SEED>"),
+            (&["--seeds", "0"], "no seeds, no campaign: at least 1"),
+        ] {
+            let told = refused(arguments);
+            assert!(told.contains(named), "{arguments:?}: {told}");
         }
     }
 

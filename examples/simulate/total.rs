@@ -28,8 +28,8 @@ pub(crate) fn total(file: &Path) -> Result<bool, String> {
         let (first, last) = ends(record);
         out::line(format!(
             "FAILED: {} of the seeds {first} to {last} of {commit}, {} events: {}",
-            record.failed_count(),
-            record.events_per_seed,
+            screen::grouped(record.failed_count()),
+            screen::grouped(record.events_per_seed),
             screen::seeds(&record.failed, record.failed_count())
         ));
     }

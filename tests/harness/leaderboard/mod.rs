@@ -59,7 +59,7 @@ impl StateMachine for Replicated {
 }
 
 /// The answer about a player who is not on the board.
-const NOBODY: &str = "nobody";
+const NOBODY: &str = "not on the board";
 
 /// Clients that vote, most of them with idempotency keys, and look at the board.
 pub struct Voters {
