@@ -102,15 +102,17 @@ impl AddressBook {
         self.changes.subscribe()
     }
 
-    /// An operator says where a node is to be found. It counts until the node itself says something else.
-    pub(crate) fn set(&self, id: NodeId, address: &str) {
+    /// An operator says where a node is to be found, and perhaps what should be known about it. It counts
+    /// until the node itself says something else.
+    pub(crate) fn set(&self, id: NodeId, address: &str, note: &str) {
         let mut entries = self.entries();
         let known = entries.get(&id).cloned().unwrap_or_default();
-        if id == self.own || known.address == address {
+        let note = if note.is_empty() { known.note.clone() } else { note.to_owned() };
+        if id == self.own || (known.address == address && known.note == note) {
             return;
         }
         let version = known.version.saturating_add(1);
-        entries.insert(id, Entry { address: address.to_owned(), version, ..known });
+        entries.insert(id, Entry { address: address.to_owned(), note, version, ..known });
         self.changed(&entries);
     }
 
@@ -226,7 +228,7 @@ impl Drop for Saver {
     }
 }
 
-fn is_sound(address: &str, note: &str) -> bool {
+pub(crate) fn is_sound(address: &str, note: &str) -> bool {
     address.len() <= ADDRESS_BYTES_MAX && is_address(address) && is_note(note)
 }
 
@@ -288,7 +290,7 @@ mod tests {
         one.merge(two.to_wire());
         assert!(!watch.has_changed().unwrap(), "nothing is new");
         // An operator's word counts, until the node itself has its say.
-        one.set(id(2), "operator:2");
+        one.set(id(2), "operator:2", "");
         two.merge(one.to_wire());
         assert_eq!(address(&two, 2), "own:2");
         one.merge(two.to_wire());
@@ -299,12 +301,13 @@ mod tests {
     fn a_start_knows_what_the_last_one_knew_and_says_it_anew() {
         let dir = tempfile::tempdir().unwrap();
         let book = open(dir.path(), 1, 1000);
-        book.set(id(3), "operator:3");
+        book.set(id(3), "operator:3", "as told");
         let before = book.get(id(1)).unwrap().version;
         drop(book);
         // The clock went back meanwhile.
         let book = open(dir.path(), 1, 5);
         assert_eq!(address(&book, 3), "operator:3");
+        assert_eq!(book.get(id(3)).unwrap().note, "as told");
         assert!(book.get(id(1)).unwrap().version > before);
     }
 

@@ -4,6 +4,7 @@
 //! Only the shape is checked here. Whether a message makes sense is for raft-core to say.
 
 mod answer;
+mod order;
 
 use std::fmt;
 
@@ -16,6 +17,9 @@ use raft_core::{
 
 use crate::wire;
 pub(crate) use answer::{answer_from_wire, answer_to_wire};
+pub(crate) use order::{
+    order_from_wire, order_outcome_from_wire, order_outcome_to_wire, order_to_wire,
+};
 
 /// How many nodes one list of a membership may name.
 const MEMBERS_MAX: usize = 255;

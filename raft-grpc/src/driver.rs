@@ -7,6 +7,7 @@ use bytes::Bytes;
 use raft_core::{
     ChangeRefusal, Consistency, Event, Ignored, Input, Instant as Moment, LogIndex, LogPosition,
     Node, NodeId, Output, ProposeRefusal, Proposed, RoleKind, Snapshot, SnapshotId, Timestamp,
+    TransferRefusal,
 };
 use raft_wal::{Completion, Repair, Wal};
 use tokio::time::Instant;
@@ -16,7 +17,9 @@ use crate::error::{Fatal, NotApplied, Unknown};
 use crate::full_disk::FullDisk;
 use crate::handshake::Identity;
 use crate::inbox::{Gate, Inbox, Read, Turn};
-use crate::orders::{Answer, Edit, Order, OrderError, PendingChanges, PendingTransfer, target};
+use crate::orders::{
+    Answer, Edit, Order, OrderError, PendingChanges, PendingTransfer, has_caught_up, target,
+};
 use crate::peer::Links;
 use crate::pending::{
     Failure, PendingProposals, PendingReads, Proposal, ReadFailure, Waiter, answer_reads,
@@ -249,13 +252,24 @@ impl Driver {
     /// Does what an operator wants, or begins it.
     fn obey(&mut self, now: Moment, order: Order) {
         match order {
-            Order::Change(edit, answer) => match self.begin_change(now, edit) {
-                Ok(Some(change)) => self.state.changes.register(change, answer),
+            Order::Change(edit, answer) => match self.begin_change(now, &edit) {
+                Ok(Some(change)) => {
+                    if let Edit::AddLearner { id, address, note } = &edit {
+                        self.identity.book.set(*id, address, note);
+                    }
+                    self.state.changes.register(change, answer);
+                }
                 Ok(None) => drop(answer.send(Ok(()))),
                 Err(why) => drop(answer.send(Err(why))),
             },
             Order::Transfer(to, answer) => match self.node.transfer_leadership(now, to) {
                 Ok(_) => self.state.transfer.register(answer),
+                // It is on its way there already.
+                Err(TransferRefusal::InFlight { to: target })
+                    if to.is_none_or(|to| to == target) =>
+                {
+                    self.state.transfer.register(answer);
+                }
                 Err(why) => drop(answer.send(Err(why.into()))),
             },
             Order::Snapshot(answer) => {
@@ -267,16 +281,27 @@ impl Driver {
         }
     }
 
-    fn begin_change(&mut self, now: Moment, edit: Edit) -> Result<Option<LogPosition>, OrderError> {
+    fn begin_change(
+        &mut self,
+        now: Moment,
+        edit: &Edit,
+    ) -> Result<Option<LogPosition>, OrderError> {
         let status = self.node.status();
         if status.role != RoleKind::Leader {
             return Err(OrderError::NotLeader { leader: status.leader });
         }
-        if let Edit::AddLearner(id) = edit
-            && !status.membership.contains(id)
-            && status.peers.iter().any(|peer| peer.id == id)
-        {
-            return Err(OrderError::Leaving(id));
+        match *edit {
+            Edit::AddLearner { id, .. }
+                if !status.membership.contains(id)
+                    && status.peers.iter().any(|peer| peer.id == id) =>
+            {
+                return Err(OrderError::Leaving(id));
+            }
+            // Asked of the node itself: what it last published may be older than the learner.
+            Edit::Promote(id) if status.membership.target().learners().contains(&id) => {
+                has_caught_up(&status, id)?;
+            }
+            Edit::AddLearner { .. } | Edit::Promote(_) | Edit::Remove(_) => {}
         }
         // Whether it is so already only counts when it is committed.
         let settled = status.commit >= status.membership_index && !status.membership.is_joint();

@@ -7,19 +7,18 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::{LogIndex, LogPosition, NodeId, PeerStatus, RoleKind, SnapshotId};
+use raft_core::{LogIndex, LogPosition, NodeId, SnapshotId};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::Machine;
 #[cfg(doc)]
 use crate::config::NodeConfig;
-use crate::config::is_address;
 use crate::error::{ProposeError, ReadError};
 use crate::events::{Events, NodeEvent, Readers};
 use crate::handshake::Identity;
-use crate::orders::{Edit, OrderError, Orders};
+use crate::orders::{self, Done, Edit, OrderError, Orders, Wanted};
 use crate::requests::Requests;
 use crate::state_machine::StateMachine;
 use crate::status::NodeStatus;
@@ -201,9 +200,14 @@ impl<S: StateMachine> RaftHandle<S> {
         self.shared.events.last()
     }
 
-    /// Adds a node as a learner: it gets the log and has no vote. To be asked of the leader. Returns when that
-    /// is committed; at once if it is a member already. The node itself is to be started with
-    /// [`NodeConfig::join`], before or after.
+    /// Adds a node as a learner: it gets the log and has no vote. Any node can be asked: a follower passes the
+    /// order on to the leader. Returns when it is committed; at once if the node is a member already, learner or
+    /// not, and then `address` changes nothing. The node itself is to be started with [`NodeConfig::join`],
+    /// before or after.
+    ///
+    /// An order says what is to be in the end, so giving it again is harmless as long as that is still wanted.
+    /// It is never given again by itself if it may have had its effect
+    /// ([`OrderError::may_have_effect`]): meanwhile somebody else may have wanted something else.
     ///
     /// # Errors
     /// Why not; see [`OrderError`].
@@ -213,38 +217,49 @@ impl<S: StateMachine> RaftHandle<S> {
         address: &str,
         timeout: Duration,
     ) -> Result<(), OrderError> {
-        if !is_address(address) {
-            return Err(OrderError::BadAddress(address.chars().take(100).collect()));
-        }
-        let raft = self.status().raft;
-        if raft.role == RoleKind::Leader && !raft.membership.contains(id) {
-            self.shared.identity.book.set(id, address);
-        }
-        self.shared.orders.change(Edit::AddLearner(id), deadline_in(timeout)).await
+        self.add_member_with_note(id, address, "", timeout).await
     }
 
-    /// Makes a learner a voter, as soon as it has caught up. To be asked of the leader. Returns when that is
-    /// committed; at once if it votes already.
+    /// [`add_member`](Self::add_member), with what the others should know about the node until it says so
+    /// itself ([`NodeConfig::note`]).
     ///
     /// # Errors
-    /// Why not; see [`OrderError`].
-    pub async fn promote(&self, id: NodeId, timeout: Duration) -> Result<(), OrderError> {
-        let deadline = deadline_in(timeout);
-        self.caught_up(id, deadline).await?;
-        self.shared.orders.change(Edit::Promote(id), deadline).await
+    /// As there.
+    pub async fn add_member_with_note(
+        &self,
+        id: NodeId,
+        address: &str,
+        note: &str,
+        timeout: Duration,
+    ) -> Result<(), OrderError> {
+        let (address, note) = (address.to_owned(), note.to_owned());
+        self.change(Edit::AddLearner { id, address, note }, timeout).await
     }
 
-    /// Removes a member, the leader itself too: then it hands over. To be asked of the leader. Returns when
-    /// that is committed; at once if it is none.
+    /// Makes a learner a voter, as soon as it has caught up. Any node can be asked, and giving the order again
+    /// is harmless, as with [`add_member`](Self::add_member). Returns when it is committed; at once if the node
+    /// votes already.
+    ///
+    /// # Errors
+    /// Why not; see [`OrderError`]. [`OrderError::NotCaughtUp`] says what was missing when the time was up.
+    pub async fn promote(&self, id: NodeId, timeout: Duration) -> Result<(), OrderError> {
+        self.change(Edit::Promote(id), timeout).await
+    }
+
+    /// Removes a member, the leader itself too: then it hands over. Any node can be asked, and giving the order
+    /// again is harmless, as with [`add_member`](Self::add_member). Returns when it is committed; at once if the
+    /// node is no member.
     ///
     /// # Errors
     /// Why not; see [`OrderError`].
     pub async fn remove_member(&self, id: NodeId, timeout: Duration) -> Result<(), OrderError> {
-        self.shared.orders.change(Edit::Remove(id), deadline_in(timeout)).await
+        self.change(Edit::Remove(id), timeout).await
     }
 
-    /// Hands leadership over to a voter, or to the one that has most of the log; tells who leads then. To be
-    /// asked of the leader.
+    /// Hands leadership over to a voter, or to the one that has most of the log; tells who leads then, which may
+    /// be a third one if an election came in between. Any node can be asked, as with
+    /// [`add_member`](Self::add_member). Nothing happens if `to` leads already; without `to` every call hands
+    /// over once more.
     ///
     /// # Errors
     /// Why not; see [`OrderError`].
@@ -253,34 +268,28 @@ impl<S: StateMachine> RaftHandle<S> {
         to: Option<NodeId>,
         timeout: Duration,
     ) -> Result<NodeId, OrderError> {
-        self.shared.orders.transfer(to, deadline_in(timeout)).await
+        match self.order(&Wanted::Transfer(to), timeout).await? {
+            Done::Leads(leader) => Ok(leader),
+            // An answer to another order: that of a leader which is not to be trusted.
+            Done::Members => Err(OrderError::Unknown),
+        }
     }
 
-    /// Cuts a snapshot on this node now.
+    async fn change(&self, edit: Edit, timeout: Duration) -> Result<(), OrderError> {
+        self.order(&Wanted::Change(edit), timeout).await.map(drop)
+    }
+
+    async fn order(&self, wanted: &Wanted, timeout: Duration) -> Result<Done, OrderError> {
+        let Shared { requests, orders, identity, .. } = &*self.shared;
+        orders::to_leader(requests, orders, identity, wanted, deadline_in(timeout)).await
+    }
+
+    /// Cuts a snapshot on this node now, whether it leads or not.
     ///
     /// # Errors
     /// Why not; see [`OrderError`].
     pub async fn snapshot(&self, timeout: Duration) -> Result<SnapshotId, OrderError> {
         self.shared.orders.snapshot(deadline_in(timeout)).await
-    }
-
-    /// Waits until a learner has most of this leader's log.
-    async fn caught_up(&self, id: NodeId, deadline: Instant) -> Result<(), OrderError> {
-        /// So much may be missing.
-        const LAG_MAX: u64 = 1000;
-        let mut status = self.watch_status();
-        let caught_up = status.wait_for(|NodeStatus { raft, .. }| {
-            let peer = raft.peers.iter().find(|peer| peer.id == id);
-            let lag = |peer: &PeerStatus| raft.last.index.0.saturating_sub(peer.match_index.0);
-            // Who does not lead, or does not know it, finds out when it gives the order.
-            let is_ready = |peer: &PeerStatus| peer.recently_active && lag(peer) <= LAG_MAX;
-            peer.is_none_or(|peer| raft.membership.is_voter(id) || is_ready(peer))
-        });
-        match timeout_at(deadline, caught_up).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_closed)) => Err(OrderError::ShuttingDown),
-            Err(_elapsed) => Err(OrderError::Timeout(format!("{id} has not caught up yet"))),
-        }
     }
 
     /// Where every node that this one knows can be reached, and what it says besides

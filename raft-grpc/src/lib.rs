@@ -97,7 +97,7 @@
 //! | `full_disk.rs` | what a node does without room |
 //! | `apply.rs` | the thread that owns the state machine |
 //! | `snapshots.rs` | cutting snapshots, reading them for others, storing what arrives |
-//! | `orders.rs` | what operators want: members, leadership, snapshots |
+//! | `orders.rs`, `orders/` | what operators want: members, leadership, snapshots; the way to the leader |
 //! | `requests.rs`, `handle.rs` | from a caller to whoever can answer |
 //! | `status.rs`, `events.rs`, `meters.rs` | what the node tells about itself |
 //! | `address_book.rs` | where the members are |
@@ -148,7 +148,7 @@ pub use events::{Events, NodeEvent};
 pub use handle::{Applied, Consistency, RaftHandle, ReadGuard};
 pub use local::LocalCluster;
 pub use node::{NodeTask, start, start_on};
-pub use orders::OrderError;
+pub use orders::{Lag, OrderError};
 pub use raft_core::{
     ChangeRefusal, Event, LogIndex, LogPosition, Membership, NodeId, PeerStatus, RoleKind,
     SnapshotId, Status, Term, Timestamp, TransferRefusal,

@@ -29,7 +29,7 @@ use crate::handshake::{Identity, Visitors};
 use crate::inbox::{Read, Senders, inbox};
 use crate::listener::{self, ACCEPTED_MAX};
 use crate::meters::Doors;
-use crate::orders::{Order, Orders};
+use crate::orders::Orders;
 use crate::peer::Links;
 use crate::pending::Proposal;
 use crate::queue::Sender;
@@ -163,7 +163,6 @@ async fn launch<S: StateMachine>(
     let stopped = CancellationToken::new();
     let ending = Ending { draining: draining.clone(), tasks, stop, stopped: stopped.clone() };
     let life = tokio::spawn(ending.supervise(tokio::spawn(driver.run())));
-    let orders = Orders { queue: orders };
     let shared = Shared {
         machine,
         requests,
@@ -315,7 +314,7 @@ struct Network {
     forwarders: Forwarders,
     proposals: Sender<Proposal>,
     reads: mpsc::Sender<Read>,
-    orders: mpsc::Sender<Order>,
+    orders: Orders,
 }
 
 impl Network {
@@ -332,12 +331,14 @@ impl Network {
         let links = Links::start(identity, members, tasks, stop);
         let forwarders = Forwarders::new(identity, tasks, stop);
         let Senders { completions: _, frames, proposals, reads, news: _, orders } = senders;
+        let orders = Orders::new(orders);
         let service = Service {
             identity: Arc::clone(identity),
             visitors: Arc::new(Visitors::default()),
             links: Arc::clone(&links),
             frames,
             proposals: proposals.clone(),
+            orders: orders.clone(),
             command_bytes_max: config.command_bytes_max,
             tasks: tasks.clone(),
             stop: stop.clone(),

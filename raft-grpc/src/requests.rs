@@ -20,7 +20,7 @@ use crate::queue::{Refused, Sender};
 use crate::status::Leadership;
 
 /// The pauses between looks for a leader, while one is elected: each twice the one before.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
+pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// The doors of a node, from the side of its callers.
@@ -40,7 +40,7 @@ pub(crate) struct Requests {
 
 /// Why there is nobody to ask.
 #[derive(Clone, Copy, Debug)]
-enum Nobody {
+pub(crate) enum Nobody {
     NoLeader,
     ShuttingDown,
 }
@@ -193,7 +193,7 @@ impl Requests {
     }
 
     /// The leader that this node knows, or will know in time.
-    async fn leader_before(&self, deadline: Instant) -> Result<NodeId, Nobody> {
+    pub(crate) async fn leader_before(&self, deadline: Instant) -> Result<NodeId, Nobody> {
         let known = self.leadership.borrow().leader;
         if let Some(leader) = known {
             return Ok(leader);
@@ -211,7 +211,11 @@ impl Requests {
     }
 
     /// Lets an election take its time, but no longer than until it shows a result.
-    async fn pause(&self, pause: &mut Duration, deadline: Instant) -> Result<(), Nobody> {
+    pub(crate) async fn pause(
+        &self,
+        pause: &mut Duration,
+        deadline: Instant,
+    ) -> Result<(), Nobody> {
         let mut leadership = self.leadership.clone();
         leadership.mark_unchanged();
         let until = (Instant::now() + *pause).min(deadline);

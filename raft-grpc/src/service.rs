@@ -1,22 +1,25 @@
 //! What the other nodes call: their Raft messages go into the driver's inbox, their forwarded
-//! proposals into the queue at the door, and the answers back.
+//! proposals and orders into the queues at the door, and the answers back.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use raft_core::Envelope;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::connect::{FRAME_BYTES_TARGET, GREETING_TIMEOUT};
-use crate::convert::answer_to_wire;
+use crate::convert::{answer_to_wire, order_from_wire, order_outcome_to_wire};
 use crate::error::NotApplied;
 use crate::forward::{FRAME_PROPOSALS_MAX, UNDER_WAY_MAX};
 use crate::handshake::{Identity, Refusal, Visit, Visitors};
 use crate::meters::refused_peers;
+use crate::orders::Orders;
 use crate::peer::Links;
 use crate::pending::{Answer, Forwarded, Proposal, Waiter};
 use crate::queue::{Refused, Sender};
@@ -27,6 +30,9 @@ use crate::wire::raft_server::Raft;
 /// Replies of a stream that wait to be written to its connection.
 const REPLIES_MAX: usize = 2;
 
+/// How long an order may take that another node passes on. Its operator waits no longer either, most likely.
+const ORDER_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+
 /// The callee's side of `proto/raft.proto`.
 #[derive(Debug)]
 pub(crate) struct Service {
@@ -35,6 +41,7 @@ pub(crate) struct Service {
     pub(crate) links: Arc<Links>,
     pub(crate) frames: mpsc::Sender<Vec<Envelope>>,
     pub(crate) proposals: Sender<Proposal>,
+    pub(crate) orders: Orders,
     pub(crate) command_bytes_max: u64,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -114,6 +121,23 @@ impl Raft for Service {
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn order(
+        &self,
+        request: Request<wire::OrderRequest>,
+    ) -> Result<Response<wire::OrderReply>, Status> {
+        let remote = request.remote_addr();
+        let wire::OrderRequest { hello, timeout_ms, order } = request.into_inner();
+        let visit = self.admit(remote, hello)?;
+        let wanted = order_from_wire(order)
+            .map_err(|why| Status::invalid_argument(format!("malformed order: {why}")))?;
+        tracing::info!(node = %self.identity.id, "{} passes on an order: {wanted:?}", visit.caller());
+        let timeout = Duration::from_millis(timeout_ms).min(ORDER_TIMEOUT_MAX);
+        // Ends with the driver at the latest.
+        let end = self.orders.carry_out(&wanted, Instant::now() + timeout).await;
+        let (welcome, outcome) = (self.identity.welcome(), order_outcome_to_wire(end));
+        Ok(Response::new(wire::OrderReply { welcome: Some(welcome), outcome: Some(outcome) }))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harness::logs::lines_with;
 use harness::{Cluster, Counter, PATIENCE, address, id, wait_for};
-use raft_grpc::{NodeConfig, OrderError, RaftHandle, RoleKind};
+use raft_grpc::{Lag, NodeConfig, OrderError, RaftHandle, RoleKind, TransferRefusal};
 
 /// A cluster of three, and the configuration of a fourth node that may join it.
 fn three_and_one() -> Cluster {
@@ -99,16 +99,72 @@ fn whoever_starts_again_finds_the_others_where_they_are_now() {
 }
 
 #[test]
-fn who_is_no_leader_says_who_is_and_what_cannot_be_is_refused() {
-    let cluster = Cluster::started(3);
-    let (leader, follower) = (cluster.leader(), cluster.follower());
-    let soon = Duration::from_millis(300);
-    let at = cluster.handle(follower);
-    let refused = cluster.block_on(at.remove_member(id(leader), soon));
-    assert_eq!(refused, Err(OrderError::NotLeader { leader: Some(id(leader)) }));
+fn every_order_can_be_given_at_a_follower() {
+    let mut cluster = three_and_one();
+    cluster.propose(1, 1).expect("nothing is broken");
+    let there = cluster.configs[3].advertise.clone().expect("it was set");
+    let leader = cluster.leader();
+    let others: Vec<usize> = (1..=3).filter(|&number| number != leader).collect();
+    let (at, other) = (cluster.handle(others[0]), id(others[1]));
+    cluster.start(4);
+    let added = at.add_member_with_note(id(4), &there, "a note", PATIENCE);
+    cluster.block_on(added).expect("it is added");
+    wait_for("all to hear of it", || {
+        (1..=3).all(|number| cluster.handle(number).addresses().contains_key(&id(4))).then_some(())
+    });
+    cluster.block_on(at.promote(id(4), PATIENCE)).expect("it is promoted");
+    assert_eq!(voters(&cluster), [1, 2, 3, 4]);
+    let leads = cluster.block_on(at.transfer_leadership(Some(other), PATIENCE));
+    assert_eq!(leads, Ok(other));
+    let leads = cluster.block_on(at.transfer_leadership(Some(other), PATIENCE));
+    assert_eq!(leads, Ok(other), "it leads already");
+    // The old leader passes on orders like any other, also those about the new one.
     let at = cluster.handle(leader);
-    let refused = cluster.block_on(at.promote(id(9), soon));
-    assert_eq!(refused, Err(OrderError::NotAMember(id(9))));
+    cluster.block_on(at.remove_member(other, PATIENCE)).expect("it is removed");
+    cluster.kill(others[1]);
+    assert_eq!(cluster.propose(4, 1), Ok(2));
+}
+
+#[test]
+fn a_follower_tells_the_leaders_reasons() {
+    let cluster = Cluster::started(3);
+    cluster.propose(1, 1).expect("nothing is broken");
+    let soon = Duration::from_millis(300);
+    for number in [cluster.leader(), cluster.follower()] {
+        let at = cluster.handle(number);
+        let refused = cluster.block_on(at.promote(id(9), soon));
+        assert_eq!(refused, Err(OrderError::NotAMember(id(9))));
+        let refused = cluster.block_on(at.transfer_leadership(Some(id(9)), soon));
+        assert_eq!(refused, Err(OrderError::Transfer(TransferRefusal::NotAVoter)));
+        let refused = cluster.block_on(at.add_member(id(9), "no port", soon));
+        assert_eq!(refused, Err(OrderError::BadAddress("no port".into())));
+        assert_eq!(cluster.block_on(at.remove_member(id(9), soon)), Ok(()), "it is none");
+    }
+    assert_eq!(voters(&cluster), [1, 2, 3]);
+}
+
+#[test]
+fn without_a_leader_an_order_ends_when_its_time_is_up() {
+    let mut cluster = Cluster::new(3);
+    cluster.start(1);
+    let at = cluster.handle(1);
+    let refused = cluster.block_on(at.remove_member(id(2), Duration::from_millis(300)));
+    assert_eq!(refused, Err(OrderError::NotLeader { leader: None }));
+}
+
+/// Also when it is asked for at once: what counts is what the leader's node knows of the learner, not what it last
+/// published.
+#[test]
+fn a_learner_that_has_not_caught_up_is_not_promoted() {
+    let cluster = three_and_one();
+    cluster.propose(1, 1).expect("nothing is broken");
+    let there = cluster.configs[3].advertise.clone().expect("it was set");
+    let at = leader(&cluster);
+    let ends = cluster.block_on(async {
+        at.add_member(id(4), &there, PATIENCE).await.expect("it is added");
+        at.promote(id(4), Duration::from_millis(300)).await
+    });
+    assert_eq!(ends, Err(OrderError::NotCaughtUp { id: id(4), lag: Lag::Silent }));
     assert_eq!(voters(&cluster), [1, 2, 3]);
 }
 

@@ -143,3 +143,29 @@ async fn a_stream_of_proposals_is_answered_one_by_one_by_a_node_that_does_not_le
     assert_eq!(answers, [(7, not_leader.clone()), (8, too_large), (9, not_leader)].into());
     node.shutdown().await;
 }
+
+#[tokio::test]
+async fn an_order_must_come_from_a_member_and_mean_something() {
+    use wire::order_request::Order;
+    let Setup { node, mut client, identity } = setup().await;
+    let remove = |id| Some(Order::RemoveMember(id));
+    let hello = || Some(identity.hello(id(1)));
+    let stranger = identity_of("test", 9, &[1, 2, 3, 9], 0);
+    for (hello, order, code, reason) in [
+        (None, remove(3), Code::InvalidArgument, "it did not say who it is"),
+        (Some(stranger.hello(id(1))), remove(3), Code::PermissionDenied, "n9 is not one of"),
+        (hello(), None, Code::InvalidArgument, "malformed order"),
+        (hello(), remove(0), Code::InvalidArgument, "malformed order"),
+    ] {
+        let request = wire::OrderRequest { hello, timeout_ms: 1000, order };
+        let end = client.order(request).await.unwrap_err();
+        assert_eq!(end.code(), code, "{end}");
+        assert!(end.message().contains(reason), "{end}");
+    }
+    let request = wire::OrderRequest { hello: hello(), timeout_ms: 1000, order: remove(3) };
+    let reply = client.order(request).await.unwrap().into_inner();
+    assert_eq!(identity.check_welcome(reply.welcome, id(1)), Ok(()));
+    let end = crate::convert::order_outcome_from_wire(reply.outcome);
+    assert_eq!(end, Err(crate::OrderError::NotLeader { leader: None }), "it does not lead");
+    node.shutdown().await;
+}
