@@ -17,6 +17,7 @@
 
 pub mod balancer;
 pub mod board;
+mod byte_size;
 pub mod cli;
 mod codec;
 pub mod command;

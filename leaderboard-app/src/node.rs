@@ -17,6 +17,7 @@ use crate::rest::server::{self, Limits};
 use crate::rest::{Api, Rest, metrics};
 
 mod args;
+pub(crate) mod note;
 
 pub use args::NodeArgs;
 
@@ -27,8 +28,11 @@ pub struct NodeSettings {
     pub raft: NodeConfig,
     /// Where clients connect; port 0 takes a free port.
     pub http: SocketAddr,
-    /// Where members answer HTTP, for `GET /v1/cluster`; this node knows its own.
+    /// Where members answer HTTP that do not tell it, for `GET /v1/cluster`; this node knows its own.
     pub http_peers: BTreeMap<NodeId, String>,
+    /// Where clients reach this node, which it tells the others, if its Raft address too is
+    /// [advertised](NodeConfig::advertise). Where it listens unless set, if that is an address.
+    pub advertise_http: Option<String>,
     /// How many clients may be connected at once; more wait. 1,024 unless set.
     pub connections_max: usize,
     /// How long a client may take to send the head of a request, and be idle between two; 30 s unless
@@ -52,6 +56,7 @@ impl NodeSettings {
             raft,
             http,
             http_peers: BTreeMap::new(),
+            advertise_http: None,
             connections_max: 1024,
             head_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(5),
@@ -98,7 +103,7 @@ impl Node {
     /// # Errors
     /// If a port is taken, or the Raft node does not start; then nothing runs.
     pub async fn start(settings: NodeSettings) -> Result<Self, NodeError> {
-        let NodeSettings { raft, http, mut http_peers, connections_max, head_timeout, .. } =
+        let NodeSettings { mut raft, http, mut http_peers, connections_max, head_timeout, .. } =
             settings;
         let limits = Limits {
             connections_max,
@@ -111,15 +116,22 @@ impl Node {
         let listen_error = |source| NodeError::Listen { address: http.to_string(), source };
         let listener = TcpListener::bind(http).await.map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
-        http_peers.entry(raft.id).or_insert_with(|| address.to_string());
         let node = raft.id;
-        let raft_peers = raft.peers.clone();
+        let own = settings.advertise_http.or_else(|| http_peers.remove(&node));
+        let told = match &own {
+            None if address.ip().is_unspecified() => String::new(),
+            None => note::of_http(&address.to_string()),
+            Some(own) => note::of_http(own),
+        };
+        if raft.note.is_empty() {
+            raft.note = told;
+        }
+        http_peers.insert(node, own.unwrap_or_else(|| address.to_string()));
         let request_timeout = raft.request_timeout;
         let (raft, life) = raft_grpc::start(raft, Leaderboard::default()).await?;
         let api = Arc::new(Api {
             raft: raft.clone(),
             node,
-            raft_peers,
             http_peers,
             request_timeout,
             stopping: AtomicBool::new(false),

@@ -1,7 +1,7 @@
 //! The HTTP interface of a node: what is asked, how it is answered, how it is refused.
 //!
 //! A request comes in through `server` (hyper), is routed here, read by `params` and `request`, and
-//! handled by one function in `votes`, `rankings`, `cluster`, `metrics` or `page`. A handler returns its response
+//! handled by one function in `votes`, `rankings`, `cluster`, `operations`, `metrics` or `page`. A handler returns its response
 //! or a [`Problem`]; every problem is rendered in one place, on the way out, where it is known who
 //! leads.
 
@@ -28,6 +28,7 @@ mod cursor;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod hostile;
 pub(crate) mod metrics;
+mod operations;
 mod page;
 mod params;
 mod problem;
@@ -49,9 +50,7 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 pub(crate) struct Api {
     pub(crate) raft: RaftHandle<Leaderboard>,
     pub(crate) node: NodeId,
-    /// Where members talk Raft.
-    pub(crate) raft_peers: BTreeMap<NodeId, String>,
-    /// Where members answer HTTP, as far as this node was told.
+    /// Where members answer HTTP that do not tell it themselves, as far as this node was told.
     pub(crate) http_peers: BTreeMap<NodeId, String>,
     /// How long a request may take that does not say.
     pub(crate) request_timeout: Duration,
@@ -79,6 +78,13 @@ impl Rest {
             .route("/top_n_scores", get(rankings::top_n_scores))
             .route("/player_rankings", get(rankings::player_rankings))
             .route("/v1/cluster", get(cluster::cluster))
+            .route("/v1/cluster/members", post(operations::add_member))
+            .route(
+                "/v1/cluster/members/{member}",
+                post(operations::promote).delete(operations::remove_member),
+            )
+            .route("/v1/cluster/leader:transfer", post(operations::transfer))
+            .route("/v1/snapshots", post(operations::snapshot))
             .route("/metrics", get(metrics::metrics))
             .route("/livez", get(cluster::livez))
             .route("/readyz", get(cluster::readyz));

@@ -10,6 +10,8 @@
 //! | 503 or 504, `retry: same_key_only`   | it may have acted    | next node, under the same key|
 //! | any other answer                     | that is the answer   | it is handed on              |
 //!
+//! What operators do has no key, and is not sent again once it may have been acted on.
+//!
 //! When all nodes of a round have refused, there is a short pause: an election is likely under way.
 
 use std::sync::Arc;
@@ -123,7 +125,8 @@ impl Forwarder {
     }
 
     async fn try_until_answered(&self, request: &ClientRequest) -> Response<ReplyBody> {
-        let mut history = History::default();
+        let no_key_helps = request.is_write() && !request.may_be_sent_twice();
+        let mut history = History { no_key_helps, ..History::default() };
         let mut round = self.nodes.round();
         loop {
             let Some(node) = round.pop_front() else {
@@ -140,7 +143,9 @@ impl Forwarder {
                 return history.last_word();
             }
             history.tries += 1;
-            let tried = self.try_node(&node, request, left.min(self.try_timeout)).await;
+            // What cannot be tried again gets all the time that there is.
+            let limit = if no_key_helps { left } else { left.min(self.try_timeout) };
+            let tried = self.try_node(&node, request, limit).await;
             if let Some(answer) = self.learn(tried, &mut history, request) {
                 return answer;
             }
@@ -242,6 +247,8 @@ struct History {
     /// A node may have acted on this write.
     may_be_applied: bool,
     deadline_passed: bool,
+    /// Nodes would do it again, whatever key it has.
+    no_key_helps: bool,
     last_refusal: Option<Refused>,
     last_error: Option<String>,
 }
@@ -277,7 +284,9 @@ impl History {
             true => Outcome::Unknown,
             false => Outcome::NotApplied,
         };
-        Problem::new(kind, detail).with_outcome(outcome).response().map(ReplyBody::from)
+        let problem = Problem::new(kind, detail).with_outcome(outcome);
+        let problem = if self.no_key_helps { problem.without_key() } else { problem };
+        problem.response().map(ReplyBody::from)
     }
 }
 

@@ -113,6 +113,8 @@ pub(super) struct Problem {
     kind: Kind,
     detail: String,
     outcome: Outcome,
+    /// A key does not make it safe to send the request again.
+    no_key_helps: bool,
     /// The connection cannot be used again: where the next request begins is not known.
     close: bool,
 }
@@ -133,12 +135,23 @@ struct Document<'a> {
 impl Problem {
     /// A refusal of something that certainly had no effect.
     pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), outcome: Outcome::NotApplied, close: false }
+        Self {
+            kind,
+            detail: detail.into(),
+            outcome: Outcome::NotApplied,
+            no_key_helps: false,
+            close: false,
+        }
     }
 
     /// The same, but a node may have acted on the request.
     pub(super) fn with_outcome(self, outcome: Outcome) -> Self {
         Self { outcome, ..self }
+    }
+
+    /// The same about a request that nodes do not know again by its key.
+    pub(super) fn without_key(self) -> Self {
+        Self { no_key_helps: true, ..self }
     }
 
     /// The same, but the connection is closed after it.
@@ -148,6 +161,7 @@ impl Problem {
 
     fn retry(&self) -> Retry {
         match self.outcome {
+            Outcome::Unknown if self.no_key_helps => Retry::Never,
             Outcome::Unknown => Retry::SameKeyOnly,
             Outcome::NotApplied if self.kind.passes() => Retry::Safe,
             Outcome::NotApplied | Outcome::Applied => Retry::Never,

@@ -42,6 +42,9 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     UPGRADE,
 ];
 
+/// What operators do to the cluster is below these paths. Nodes do not know such a request again by its key.
+const OPERATIONS: [&str; 2] = ["/v1/cluster", "/v1/snapshots"];
+
 const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// A client's request, ready to be sent to any node any number of times.
@@ -74,7 +77,8 @@ impl ClientRequest {
 
     /// Whether sending it twice is harmless.
     pub(super) fn may_be_sent_twice(&self) -> bool {
-        !self.is_write() || self.headers.contains_key(IDEMPOTENCY_KEY)
+        let has_key = self.headers.contains_key(IDEMPOTENCY_KEY);
+        !self.is_write() || (has_key && !is_operation(self.target.path()))
     }
 }
 
@@ -116,9 +120,10 @@ where
         headers.remove(name);
     }
     add_origin(&mut headers, client.ip(), host);
-    let given_key = match parts.method.is_safe() || headers.contains_key(IDEMPOTENCY_KEY) {
-        true => None,
-        false => Some(new_key()?),
+    let needs_key = !parts.method.is_safe() && !is_operation(target.path());
+    let given_key = match needs_key && !headers.contains_key(IDEMPOTENCY_KEY) {
+        true => Some(new_key()?),
+        false => None,
     };
     if let Some(key) = &given_key {
         headers.insert(IDEMPOTENCY_KEY, key.clone());
@@ -132,6 +137,14 @@ where
         given_key,
         announces_timeout: asked != Asked::Nonsense,
         _lease: lease,
+    })
+}
+
+/// Is that something that operators do?
+fn is_operation(path: &str) -> bool {
+    OPERATIONS.iter().any(|operation| {
+        let below = path.strip_prefix(operation);
+        below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
     })
 }
 
@@ -328,6 +341,16 @@ mod tests {
         assert_eq!(asked(&["800ms"]), Asked::For(Duration::from_millis(800)));
         for nonsense in [&["soon"][..], &["0ms"], &["1s", "2s"], &[""]] {
             assert_eq!(asked(nonsense), Asked::Nonsense);
+        }
+    }
+
+    #[test]
+    fn what_operators_do_is_known_by_its_path() {
+        for path in ["/v1/cluster/members", "/v1/cluster/members/4:promote", "/v1/snapshots"] {
+            assert!(is_operation(path), "{path}");
+        }
+        for path in ["/add_vote", "/v1/clusters", "/v1/boards/v1/cluster/scores", "/"] {
+            assert!(!is_operation(path), "{path}");
         }
     }
 

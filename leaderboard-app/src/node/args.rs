@@ -8,6 +8,7 @@ use std::time::Duration;
 use raft_grpc::{NodeConfig, NodeId};
 
 use super::{NodeError, NodeSettings};
+use crate::byte_size::parse_bytes;
 use crate::duration::parse_duration;
 
 /// Options of `leaderboard node`.
@@ -37,8 +38,9 @@ pub struct NodeArgs {
         value_parser = host_port
     )]
     pub raft: String,
-    /// The Raft address of every member, this node included. Who is a member is decided at the first start;
-    /// from then on the log knows, and this says only where to look for them
+    /// The Raft address of every member, this node included; with --join, of those that the cluster has. Who
+    /// is a member is decided at the first start; from then on the log knows, and this says only where to look
+    /// for them
     #[arg(
         long,
         env = "LEADERBOARD_PEERS",
@@ -48,7 +50,24 @@ pub struct NodeArgs {
         value_parser = member
     )]
     pub peers: Vec<(NodeId, String)>,
-    /// The HTTP addresses of members, shown by GET /v1/cluster
+    /// Join a cluster that exists: wait until `leaderboard members add` names this node. Without meaning once
+    /// it has a log
+    #[arg(long, env = "LEADERBOARD_JOIN")]
+    pub join: bool,
+    /// Where the other nodes reach this one, which it tells them; with --join the default is --raft. Without it
+    /// they look where their own --peers say
+    #[arg(long, env = "LEADERBOARD_ADVERTISE", value_name = "HOST:PORT", value_parser = host_port)]
+    pub advertise: Option<String>,
+    /// Where clients reach this node, which it tells the others for GET /v1/cluster, if it tells them anything
+    /// (--advertise or --join) [default: --http, unless that is a wildcard]
+    #[arg(
+        long,
+        env = "LEADERBOARD_ADVERTISE_HTTP",
+        value_name = "HOST:PORT",
+        value_parser = host_port
+    )]
+    pub advertise_http: Option<String>,
+    /// The HTTP addresses of members that do not tell their own, shown by GET /v1/cluster
     #[arg(
         long,
         env = "LEADERBOARD_HTTP_PEERS",
@@ -105,6 +124,34 @@ pub struct NodeArgs {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub connections_max: u32,
+    /// After how many bytes of writes a snapshot is cut, and the log before it let go of (bytes, KiB, MiB, GiB)
+    #[arg(
+        long,
+        env = "LEADERBOARD_SNAPSHOT_AFTER_BYTES",
+        value_name = "SIZE",
+        default_value = "64MiB",
+        value_parser = size
+    )]
+    pub snapshot_after_bytes: u64,
+    /// How much of the log is kept behind the snapshot, so that a node that was away for a moment need not
+    /// fetch the snapshot (bytes, KiB, MiB, GiB)
+    #[arg(
+        long,
+        env = "LEADERBOARD_TRAILING_BYTES_MAX",
+        value_name = "SIZE",
+        default_value = "16MiB",
+        value_parser = size
+    )]
+    pub trailing_bytes_max: u64,
+    /// At what pace a snapshot is read for another node at the most, in a second (bytes, KiB, MiB, GiB)
+    #[arg(
+        long,
+        env = "LEADERBOARD_SNAPSHOT_BYTES_PER_SECOND_MAX",
+        value_name = "SIZE",
+        default_value = "64MiB",
+        value_parser = size
+    )]
+    pub snapshot_bytes_per_second_max: u64,
     /// How long after one closed file of the log was read again, to find damage early, the next one
     /// is (ms, s, m); 0s never
     #[arg(
@@ -127,14 +174,16 @@ impl NodeArgs {
     pub(super) async fn into_settings(self) -> Result<NodeSettings, NodeError> {
         let peers = members("--peers", self.peers)?;
         let http_peers = members("--http-peers", self.http_peers)?;
-        if !peers.contains_key(&self.id) {
+        if !self.join && !peers.contains_key(&self.id) {
             return Err(NodeError::Usage(format!(
-                "--peers does not name this node: add {}={} to it",
+                "--peers does not name this node: add {}={} to it, or --join if the cluster exists \
+                 already",
                 self.id.get(),
                 self.raft
             )));
         }
-        if let Some(stranger) = http_peers.keys().find(|id| !peers.contains_key(id)) {
+        let is_known = |id: &NodeId| peers.contains_key(id) || (self.join && *id == self.id);
+        if let Some(stranger) = http_peers.keys().find(|id| !is_known(id)) {
             let stranger = stranger.get();
             return Err(NodeError::Usage(format!(
                 "--http-peers names node {stranger}, which --peers does not"
@@ -142,7 +191,23 @@ impl NodeArgs {
         }
         let listen = resolve(&self.raft).await?;
         let http = resolve(&self.http).await?;
+        let advertise = match self.advertise {
+            None if self.join && (listen.ip().is_unspecified() || listen.port() == 0) => {
+                return Err(NodeError::Usage(format!(
+                    "--join: the others cannot reach this node at {}: say where with --advertise \
+                     HOST:PORT",
+                    self.raft
+                )));
+            }
+            None if self.join => Some(self.raft),
+            given => given,
+        };
         let raft = NodeConfig {
+            join: self.join,
+            advertise,
+            snapshot_after_bytes: self.snapshot_after_bytes,
+            trailing_bytes_max: self.trailing_bytes_max,
+            snapshot_bytes_per_second_max: self.snapshot_bytes_per_second_max,
             election_timeout: self.election_timeout,
             heartbeat_interval: self.heartbeat_interval,
             request_timeout: self.request_timeout,
@@ -152,6 +217,7 @@ impl NodeArgs {
         };
         Ok(NodeSettings {
             http_peers,
+            advertise_http: self.advertise_http,
             drain_timeout: self.drain_timeout,
             connections_max: usize::try_from(self.connections_max).unwrap_or(usize::MAX),
             ..NodeSettings::new(raft, http)
@@ -189,7 +255,11 @@ fn node_id(text: &str) -> Result<NodeId, String> {
 fn host_port(text: &str) -> Result<String, String> {
     let parts = text.rsplit_once(':');
     match parts {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+        Some((host, port))
+            if !host.is_empty()
+                && !text.contains(char::is_whitespace)
+                && port.parse::<u16>().is_ok() =>
+        {
             Ok(text.to_owned())
         }
         _ => Err("an address is HOST:PORT, as in 127.0.0.1:8081".to_owned()),
@@ -202,6 +272,13 @@ fn member(text: &str) -> Result<(NodeId, String), String> {
         .split_once('=')
         .ok_or_else(|| "a member is ID=HOST:PORT, as in 1=127.0.0.1:7081".to_owned())?;
     Ok((node_id(id)?, host_port(address)?))
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_bytes(text).filter(|size| *size > 0).ok_or_else(|| {
+        "a size is a whole number of bytes, KiB, MiB or GiB, as in 64MiB, and more than none"
+            .to_owned()
+    })
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -1,5 +1,6 @@
 //! `GET /v1/cluster`, `/livez` and `/readyz`: how this node is, and how it sees the others.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::params::Params;
 use super::problem::{Code, Problem};
 use super::request::Deadline;
 use super::{Api, json};
+use crate::node::note;
 
 /// How long `/readyz` waits for a leader to confirm a read, unless the request says less.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -104,7 +106,8 @@ pub(crate) async fn cluster(
     let raft = &status.raft;
     // The published status may be a moment older than the state machine.
     let commit = raft.commit.max(applied);
-    let members = raft.membership.nodes().map(|id| member(&api, &status, id)).collect();
+    let addresses = api.raft.addresses();
+    let members = raft.membership.nodes().map(|id| member(&api, &status, &addresses, id)).collect();
     let links = status.peers.iter().map(|link| Link {
         id: link.id.get(),
         address: link.address.clone(),
@@ -120,8 +123,7 @@ pub(crate) async fn cluster(
         last_index: raft.last.index.max(commit).0,
         commit_index: commit.0,
         applied_index: applied.0,
-        // Snapshots come with a later version; until then the log goes back to its start.
-        snapshot_index: 0,
+        snapshot_index: raft.snapshot.map_or(0, |snapshot| snapshot.position.index.0),
         digest: digest.to_string(),
         incarnation: format!("{:032x}", status.incarnation),
         links: links.collect(),
@@ -130,7 +132,16 @@ pub(crate) async fn cluster(
     }))
 }
 
-fn member(api: &Api, status: &NodeStatus, id: NodeId) -> Member {
+fn member(
+    api: &Api,
+    status: &NodeStatus,
+    addresses: &BTreeMap<NodeId, (String, String)>,
+    id: NodeId,
+) -> Member {
+    let (raft_address, http) = match addresses.get(&id) {
+        Some((address, told)) => (Some(address.clone()), note::http(told).map(str::to_owned)),
+        None => (None, None),
+    };
     let raft = &status.raft;
     let is_self = id == raft.id;
     let as_leader = raft.peers.iter().find(|peer| peer.id == id);
@@ -140,8 +151,9 @@ fn member(api: &Api, status: &NodeStatus, id: NodeId) -> Member {
     let leads = raft.role == RoleKind::Leader;
     Member {
         id: id.get(),
-        raft: api.raft_peers.get(&id).cloned(),
-        http: api.http_peers.get(&id).cloned(),
+        raft: raft_address,
+        // Its own word is newer than what this node was told at its start.
+        http: http.or_else(|| api.http_peers.get(&id).cloned()),
         kind: if raft.membership.is_voter(id) { "voter" } else { "learner" },
         match_index: match_index.map(|index| index.0),
         lag_entries: match_index.filter(|_| leads).map(lag),

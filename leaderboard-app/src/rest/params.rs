@@ -31,6 +31,8 @@ enum Value {
     String(String),
     /// A JSON number, digit for digit.
     Number(String),
+    /// `true` or `false` in JSON.
+    Boolean(bool),
     /// Any other JSON value, by the name of its type.
     Other(&'static str),
 }
@@ -41,6 +43,7 @@ impl Value {
             Self::Text(_) => "text",
             Self::String(_) => "a string",
             Self::Number(_) => "a number",
+            Self::Boolean(_) => "a boolean",
             Self::Other(name) => name,
         }
     }
@@ -159,6 +162,15 @@ impl Params {
         }
     }
 
+    /// Yes or no, if it was given.
+    pub(crate) fn boolean(&mut self, name: &str) -> Result<Option<bool>, Problem> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Boolean(value)) => Ok(Some(value)),
+            Some(other) => Err(wrong_type(name, "true or false", &other)),
+        }
+    }
+
     /// A whole number within a range, if it was given.
     pub(crate) fn integer(
         &mut self,
@@ -268,7 +280,8 @@ impl<'de> Visitor<'de> for Members<'_> {
                     }
                 },
                 Some(b'-' | b'0'..=b'9') => Value::Number(text.to_owned()),
-                Some(b't' | b'f') => Value::Other("a boolean"),
+                Some(b't') => Value::Boolean(true),
+                Some(b'f') => Value::Boolean(false),
                 Some(b'[') => Value::Other("an array"),
                 Some(b'{') => Value::Other("an object"),
                 _ => Value::Other("null"),

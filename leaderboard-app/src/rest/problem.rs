@@ -24,12 +24,22 @@ pub(crate) enum Code {
     ConflictingParameters,
     InvalidHeader,
     InvalidCursor,
+    CrossOrigin,
     UnknownPath,
     UnknownPlayer,
+    UnknownMember,
     MethodNotAllowed,
     SlowRequest,
     BodyTooLarge,
+    ChangeInProgress,
+    LastVoter,
+    NoSnapshot,
+    NoSuccessor,
+    NotAVoter,
+    NotCaughtUp,
+    WouldLoseQuorum,
     UnsupportedMediaType,
+    InvalidAddress,
     InvalidName,
     OutOfRange,
     ScoreOutOfBounds,
@@ -47,7 +57,7 @@ pub(crate) enum Code {
 impl Code {
     /// All of them, in the order of their status.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 38] = [
         Self::MalformedJson,
         Self::MalformedParameters,
         Self::IncompleteBody,
@@ -58,12 +68,22 @@ impl Code {
         Self::ConflictingParameters,
         Self::InvalidHeader,
         Self::InvalidCursor,
+        Self::CrossOrigin,
         Self::UnknownPath,
         Self::UnknownPlayer,
+        Self::UnknownMember,
         Self::MethodNotAllowed,
         Self::SlowRequest,
         Self::BodyTooLarge,
+        Self::ChangeInProgress,
+        Self::LastVoter,
+        Self::NoSnapshot,
+        Self::NoSuccessor,
+        Self::NotAVoter,
+        Self::NotCaughtUp,
+        Self::WouldLoseQuorum,
         Self::UnsupportedMediaType,
+        Self::InvalidAddress,
         Self::InvalidName,
         Self::OutOfRange,
         Self::ScoreOutOfBounds,
@@ -98,8 +118,12 @@ impl Code {
             }
             Self::InvalidHeader => (S::BAD_REQUEST, "invalid_header", "A header is not valid"),
             Self::InvalidCursor => (S::BAD_REQUEST, "invalid_cursor", "The cursor is not valid"),
+            Self::CrossOrigin => {
+                (S::FORBIDDEN, "cross_origin", "Another site must not operate the cluster")
+            }
             Self::UnknownPath => (S::NOT_FOUND, "unknown_path", "There is nothing at this path"),
             Self::UnknownPlayer => (S::NOT_FOUND, "unknown_player", "The player has no score"),
+            Self::UnknownMember => (S::NOT_FOUND, "unknown_member", "The node is no member"),
             Self::MethodNotAllowed => {
                 (S::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not know this method")
             }
@@ -110,6 +134,20 @@ impl Code {
                 "unsupported_media_type",
                 "The body is of a kind that is not read here",
             ),
+            Self::ChangeInProgress => {
+                (S::CONFLICT, "change_in_progress", "Another change is under way")
+            }
+            Self::LastVoter => (S::CONFLICT, "last_voter", "It is the only voter"),
+            Self::NoSnapshot => (S::CONFLICT, "no_snapshot", "No snapshot was cut"),
+            Self::NoSuccessor => (S::CONFLICT, "no_successor", "Nobody took over"),
+            Self::NotAVoter => (S::CONFLICT, "not_a_voter", "The node does not vote"),
+            Self::NotCaughtUp => (S::CONFLICT, "not_caught_up", "The learner has not caught up"),
+            Self::WouldLoseQuorum => {
+                (S::CONFLICT, "would_lose_quorum", "No majority would be left that answers")
+            }
+            Self::InvalidAddress => {
+                (S::UNPROCESSABLE_ENTITY, "invalid_address", "The address is not valid")
+            }
             Self::InvalidName => (S::UNPROCESSABLE_ENTITY, "invalid_name", "The name is not valid"),
             Self::OutOfRange => {
                 (S::UNPROCESSABLE_ENTITY, "out_of_range", "A number is out of its range")
@@ -220,6 +258,18 @@ impl Problem {
         Self { outcome: Outcome::Unknown, retry, ..Self::refused(code, detail) }
     }
 
+    /// Nobody here knows whether an order of an operator was carried out. Nothing sends it again by itself:
+    /// meanwhile somebody may have wanted something else.
+    pub(super) fn order_unknown(code: Code, detail: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Unknown, ..Self::refused(code, detail) }
+    }
+
+    /// The same problem, when a first part of what was wanted is done.
+    pub(super) fn half_way(self, done: &str) -> Self {
+        let detail = format!("{done} {}", self.detail);
+        Self { outcome: Outcome::Unknown, detail, ..self }
+    }
+
     /// Why a write has no reply. `has_key`: did the client send an `Idempotency-Key`?
     pub(crate) fn of_write(error: &ProposeError, has_key: bool) -> Self {
         use raft_grpc::Unknown;
@@ -301,7 +351,7 @@ struct Members<'a> {
 }
 
 /// A message of the library's as the start of a sentence.
-fn sentence(message: &dyn std::fmt::Display) -> String {
+pub(super) fn sentence(message: &dyn std::fmt::Display) -> String {
     let message = message.to_string();
     let mut characters = message.chars();
     match characters.next() {

@@ -305,3 +305,42 @@ async fn an_answer_that_breaks_off_is_not_passed_off_as_whole() {
     assert!(within("the break", body.frame()).await.unwrap().is_err());
     front.until_healthy(&[false]).await;
 }
+
+/// Nodes do not know such a request again, and meanwhile somebody may have wanted something else.
+#[tokio::test]
+async fn what_operators_do_is_never_sent_again_once_a_node_may_have_done_it() {
+    let broken = Node::start(|_| Act::Break).await;
+    let done = Node::named("done").await;
+    let operations = [
+        ("POST", "/v1/cluster/members"),
+        ("POST", "/v1/cluster/members/4:promote"),
+        ("DELETE", "/v1/cluster/members/4"),
+        ("POST", "/v1/cluster/leader:transfer"),
+        ("POST", "/v1/snapshots"),
+    ];
+    for (method, target) in operations {
+        // Whoever knows better than the balancer sends a key; it does not help.
+        for headers in [&[][..], &[("Idempotency-Key", "mine")]] {
+            let front = Front::before(&[&broken, &done]).await;
+            let before = (broken.seen().len(), done.seen().len());
+            let reply = front.request(method, target, headers, "").await;
+            reply.assert_problem(503, "no_node_reachable", "unknown", "never");
+            assert_eq!(reply.header("idempotency-key"), None, "none was made");
+            assert_eq!((broken.seen().len(), done.seen().len()), (before.0 + 1, before.1));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_operators_do_goes_on_to_the_next_node_when_certainly_nothing_was_done() {
+    let refusing = Node::start(|_| Act::problem(503, "not_applied", "safe")).await;
+    let done = Node::named("done").await;
+    let dead = Node::dead().await;
+    let front = Front::before(&[&dead, &refusing, &done]).await;
+    for _ in 0..3 {
+        let reply = front.request("DELETE", "/v1/cluster/members/4", &[], "").await;
+        assert_eq!((reply.status, reply.text()), (200, "done"));
+    }
+    assert!(done.seen().iter().all(|seen| seen.header("idempotency-key").is_none()));
+    assert!(!refusing.seen().is_empty());
+}
