@@ -1,4 +1,5 @@
-//! The command line: `leaderboard node …`, `leaderboard balancer …` and `leaderboard log …`.
+//! The command line: `leaderboard node …`, `leaderboard balancer …`, what operators do (`status`, `members`,
+//! `transfer`, `snapshot`) and `leaderboard log …`.
 //!
 //! Options come from flags, then from the environment (`LEADERBOARD_…`), then from the TOML file of
 //! `--config`. Exit codes: 0 done, 1 failed, 2 bad usage, 3 refused for safety (a foreign data
@@ -17,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 use crate::balancer::{self, BalancerArgs, BalancerError};
 use crate::log_command::{self, LogArgs};
 use crate::node::{self, NodeArgs, NodeError};
+use crate::operate::{self, MembersArgs, SnapshotArgs, StatusArgs, TransferArgs};
 
 mod config_file;
 mod shutdown;
@@ -81,6 +83,17 @@ enum Command {
     Node(NodeArgs),
     /// Spread requests over the nodes of a cluster
     Balancer(BalancerArgs),
+    /// Show how the nodes of a cluster are
+    #[command(after_help = operate::STATUS_HELP)]
+    Status(StatusArgs),
+    /// Show and change who belongs to a cluster
+    Members(MembersArgs),
+    /// Let another node lead
+    #[command(after_help = operate::TRANSFER_HELP)]
+    Transfer(TransferArgs),
+    /// Have nodes cut a snapshot now
+    #[command(after_help = operate::SNAPSHOT_HELP)]
+    Snapshot(SnapshotArgs),
     /// Look into the log directory of a node that does not run
     Log(LogArgs),
 }
@@ -145,22 +158,31 @@ fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
 }
 
 /// Why a command ended without success.
-struct Failure {
-    exit_code: u8,
-    message: String,
+pub(crate) struct Failure {
+    pub(crate) exit_code: u8,
+    pub(crate) message: String,
 }
 
 async fn run(cli: &Cli) -> Result<(), Failure> {
-    let shutdown = shutdown::requested(cli.common.exit_with_stdin).map_err(|error| Failure {
-        exit_code: FAILED,
-        message: format!("cannot listen for signals: {error}"),
-    })?;
     match &cli.command {
-        Command::Node(args) => Ok(node::run(args.clone(), shutdown).await?),
-        Command::Balancer(args) => Ok(balancer::run(args.clone(), shutdown).await?),
+        // Questions and orders may be interrupted at any time.
+        Command::Status(args) => operate::status(args).await,
+        Command::Members(args) => operate::members(args).await,
+        Command::Transfer(args) => operate::transfer(args).await,
+        Command::Snapshot(args) => operate::snapshot(args).await,
+        Command::Node(args) => Ok(node::run(args.clone(), shutdown(cli)?).await?),
+        Command::Balancer(args) => Ok(balancer::run(args.clone(), shutdown(cli)?).await?),
         // Done before there was a runtime.
         Command::Log(_) => Ok(()),
     }
+}
+
+/// When a process that serves is to stop.
+fn shutdown(cli: &Cli) -> Result<impl Future<Output = ()> + Send + use<>, Failure> {
+    shutdown::requested(cli.common.exit_with_stdin).map_err(|error| Failure {
+        exit_code: FAILED,
+        message: format!("cannot listen for signals: {error}"),
+    })
 }
 
 impl From<NodeError> for Failure {

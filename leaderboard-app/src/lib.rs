@@ -7,8 +7,8 @@
 //!   an [`ordered_index`]; [`idempotency`] makes writes exactly-once; a [`digest`] tells whether two
 //!   nodes hold the same; a [`snapshot`] is all of it as bytes.
 //! - **The node**: [`node`] runs that state on `raft-grpc` and answers HTTP.
-//! - **The command line**: [`cli`], with [`balancer`] as the second thing that it can run, and
-//!   `leaderboard log`, which looks into the log directory of a node that does not run.
+//! - **The command line**: [`cli`], with [`balancer`] as the second thing that it can run, what operators ask of
+//!   a running cluster, and `leaderboard log`, which looks into the log directory of a node that does not run.
 //!
 //! The life of a vote: `POST /add_vote` is read and checked, becomes the bytes of a command, is
 //! proposed, replicated and applied on every node; the reply of the node that was asked travels back as
@@ -31,6 +31,7 @@ pub mod leaderboard;
 mod lingering;
 mod log_command;
 pub mod node;
+mod operate;
 pub mod ordered_index;
 pub mod reply;
 mod rest;

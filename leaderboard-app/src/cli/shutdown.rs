@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 ///
 /// # Errors
 /// If the system does not let this process listen for signals.
-pub(super) fn requested(with_stdin: bool) -> io::Result<impl Future<Output = ()> + Send> {
+pub(super) fn requested(with_stdin: bool) -> io::Result<impl Future<Output = ()> + Send + use<>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (asked, mut first) = mpsc::channel(1);

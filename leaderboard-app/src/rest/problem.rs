@@ -11,178 +11,9 @@ use http::{HeaderValue, StatusCode};
 use raft_grpc::{LogPosition, NodeId, NotApplied, ProposeError, ReadError};
 use serde::Serialize;
 
-/// A stable word for what went wrong. Clients may match on it; it never changes its meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Code {
-    MalformedJson,
-    MalformedParameters,
-    IncompleteBody,
-    MissingParameter,
-    WrongType,
-    UnknownParameter,
-    DuplicateParameter,
-    ConflictingParameters,
-    InvalidHeader,
-    InvalidCursor,
-    CrossOrigin,
-    UnknownPath,
-    UnknownPlayer,
-    UnknownMember,
-    MethodNotAllowed,
-    SlowRequest,
-    BodyTooLarge,
-    ChangeInProgress,
-    LastVoter,
-    NoSnapshot,
-    NoSuccessor,
-    NotAVoter,
-    NotCaughtUp,
-    WouldLoseQuorum,
-    UnsupportedMediaType,
-    InvalidAddress,
-    InvalidName,
-    OutOfRange,
-    ScoreOutOfBounds,
-    IdempotencyKeyReused,
-    Internal,
-    NoLeader,
-    Overloaded,
-    DiskFull,
-    ShuttingDown,
-    LeaderChanged,
-    Interrupted,
-    DeadlinePassed,
-}
+mod code;
 
-impl Code {
-    /// All of them, in the order of their status.
-    #[cfg(test)]
-    pub(crate) const ALL: [Self; 38] = [
-        Self::MalformedJson,
-        Self::MalformedParameters,
-        Self::IncompleteBody,
-        Self::MissingParameter,
-        Self::WrongType,
-        Self::UnknownParameter,
-        Self::DuplicateParameter,
-        Self::ConflictingParameters,
-        Self::InvalidHeader,
-        Self::InvalidCursor,
-        Self::CrossOrigin,
-        Self::UnknownPath,
-        Self::UnknownPlayer,
-        Self::UnknownMember,
-        Self::MethodNotAllowed,
-        Self::SlowRequest,
-        Self::BodyTooLarge,
-        Self::ChangeInProgress,
-        Self::LastVoter,
-        Self::NoSnapshot,
-        Self::NoSuccessor,
-        Self::NotAVoter,
-        Self::NotCaughtUp,
-        Self::WouldLoseQuorum,
-        Self::UnsupportedMediaType,
-        Self::InvalidAddress,
-        Self::InvalidName,
-        Self::OutOfRange,
-        Self::ScoreOutOfBounds,
-        Self::IdempotencyKeyReused,
-        Self::Internal,
-        Self::NoLeader,
-        Self::Overloaded,
-        Self::DiskFull,
-        Self::ShuttingDown,
-        Self::LeaderChanged,
-        Self::Interrupted,
-        Self::DeadlinePassed,
-    ];
-
-    /// Status, word and title.
-    pub(crate) const fn describe(self) -> (StatusCode, &'static str, &'static str) {
-        use StatusCode as S;
-        match self {
-            Self::MalformedJson => (S::BAD_REQUEST, "malformed_json", "The body is not JSON"),
-            Self::MalformedParameters => {
-                (S::BAD_REQUEST, "malformed_parameters", "The query or form cannot be decoded")
-            }
-            Self::IncompleteBody => (S::BAD_REQUEST, "incomplete_body", "The body broke off"),
-            Self::MissingParameter => (S::BAD_REQUEST, "missing_parameter", "A field is missing"),
-            Self::WrongType => (S::BAD_REQUEST, "wrong_type", "A field has the wrong type"),
-            Self::UnknownParameter => (S::BAD_REQUEST, "unknown_parameter", "A field is unknown"),
-            Self::DuplicateParameter => {
-                (S::BAD_REQUEST, "duplicate_parameter", "A field is given twice")
-            }
-            Self::ConflictingParameters => {
-                (S::BAD_REQUEST, "conflicting_parameters", "Two fields exclude each other")
-            }
-            Self::InvalidHeader => (S::BAD_REQUEST, "invalid_header", "A header is not valid"),
-            Self::InvalidCursor => (S::BAD_REQUEST, "invalid_cursor", "The cursor is not valid"),
-            Self::CrossOrigin => {
-                (S::FORBIDDEN, "cross_origin", "Another site must not operate the cluster")
-            }
-            Self::UnknownPath => (S::NOT_FOUND, "unknown_path", "There is nothing at this path"),
-            Self::UnknownPlayer => (S::NOT_FOUND, "unknown_player", "The player has no score"),
-            Self::UnknownMember => (S::NOT_FOUND, "unknown_member", "The node is no member"),
-            Self::MethodNotAllowed => {
-                (S::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not know this method")
-            }
-            Self::SlowRequest => (S::REQUEST_TIMEOUT, "slow_request", "The body came too slowly"),
-            Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large"),
-            Self::UnsupportedMediaType => (
-                S::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "The body is of a kind that is not read here",
-            ),
-            Self::ChangeInProgress => {
-                (S::CONFLICT, "change_in_progress", "Another change is under way")
-            }
-            Self::LastVoter => (S::CONFLICT, "last_voter", "It is the only voter"),
-            Self::NoSnapshot => (S::CONFLICT, "no_snapshot", "No snapshot was cut"),
-            Self::NoSuccessor => (S::CONFLICT, "no_successor", "Nobody took over"),
-            Self::NotAVoter => (S::CONFLICT, "not_a_voter", "The node does not vote"),
-            Self::NotCaughtUp => (S::CONFLICT, "not_caught_up", "The learner has not caught up"),
-            Self::WouldLoseQuorum => {
-                (S::CONFLICT, "would_lose_quorum", "No majority would be left that answers")
-            }
-            Self::InvalidAddress => {
-                (S::UNPROCESSABLE_ENTITY, "invalid_address", "The address is not valid")
-            }
-            Self::InvalidName => (S::UNPROCESSABLE_ENTITY, "invalid_name", "The name is not valid"),
-            Self::OutOfRange => {
-                (S::UNPROCESSABLE_ENTITY, "out_of_range", "A number is out of its range")
-            }
-            Self::ScoreOutOfBounds => {
-                (S::UNPROCESSABLE_ENTITY, "score_out_of_bounds", "The sum would be out of bounds")
-            }
-            Self::IdempotencyKeyReused => (
-                S::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
-                "The idempotency key belongs to another request",
-            ),
-            Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "The node made a mistake"),
-            Self::NoLeader => (S::SERVICE_UNAVAILABLE, "no_leader", "No leader is known"),
-            Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded", "Too much is waiting"),
-            Self::DiskFull => (S::SERVICE_UNAVAILABLE, "disk_full", "The leader's disk is full"),
-            Self::ShuttingDown => {
-                (S::SERVICE_UNAVAILABLE, "shutting_down", "This node is stopping")
-            }
-            Self::LeaderChanged => {
-                (S::SERVICE_UNAVAILABLE, "leader_changed", "The leader changed meanwhile")
-            }
-            Self::Interrupted => (
-                S::SERVICE_UNAVAILABLE,
-                "interrupted",
-                "The write was interrupted, its outcome is unknown",
-            ),
-            Self::DeadlinePassed => (S::GATEWAY_TIMEOUT, "deadline_passed", "The time was up"),
-        }
-    }
-
-    const fn status(self) -> StatusCode {
-        self.describe().0
-    }
-}
+pub(crate) use code::Code;
 
 /// What became of the write. Reads have no effect: for them it is `not_applied`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -350,13 +181,14 @@ struct Members<'a> {
     leader: Option<u64>,
 }
 
-/// A message of the library's as the start of a sentence.
+/// A message of the library's as the start of a sentence. The name of a node stays as it is.
 pub(super) fn sentence(message: &dyn std::fmt::Display) -> String {
     let message = message.to_string();
     let mut characters = message.chars();
-    match characters.next() {
-        Some(first) => first.to_uppercase().chain(characters).collect(),
-        None => message,
+    match (characters.next(), characters.clone().next()) {
+        (Some('n'), Some(digit)) if digit.is_ascii_digit() => message,
+        (Some(first), _) => first.to_uppercase().chain(characters).collect(),
+        (None, _) => message,
     }
 }
 
@@ -396,7 +228,7 @@ mod tests {
     fn every_code_has_its_own_section_in_the_document() {
         let document = include_str!("../../docs/errors.md");
         let mut words = Vec::new();
-        for code in Code::ALL {
+        for code in Code::all() {
             let (status, word, title) = code.describe();
             assert!(document.contains(&format!("\n### {word}\n")), "{word} is not described");
             let line = format!("{} · *{title}*", status.as_u16());
@@ -409,7 +241,7 @@ mod tests {
         assert_eq!(sections, words.len(), "the document describes what does not exist");
         words.sort_unstable();
         words.dedup();
-        assert_eq!(words.len(), Code::ALL.len(), "two codes share a word");
+        assert_eq!(words.len(), Code::all().count(), "two codes share a word");
     }
 
     #[test]
