@@ -5,6 +5,7 @@ mod bad_input;
 mod client;
 mod cluster;
 mod connections;
+mod operations;
 mod page;
 mod rankings;
 mod unread;
