@@ -4,7 +4,7 @@
 //! They are taken for a frame, as `service.rs` does it. Of each envelope that the wire allows the node must
 //! make something without a panic or a broken invariant; and whatever node says, that envelope or what the
 //! node answers, must come out of the wire as it went in. Or they are taken for what else travels: greetings
-//! of either side, and proposals and answers that are forwarded.
+//! of either side, proposals and answers that are forwarded, and orders of operators with what came of them.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -13,7 +13,10 @@ use raft_core::{
     Message, Node, NodeId, Output, QuestionId, Restored, RoleKind, Term,
 };
 
-use crate::convert::{answer_from_wire, answer_to_wire, incarnation_to_wire};
+use crate::convert::{
+    answer_from_wire, answer_to_wire, incarnation_to_wire, order_from_wire,
+    order_outcome_from_wire, order_outcome_to_wire, order_to_wire,
+};
 use crate::error::Unknown;
 use crate::handshake::{Caller, Identity, Refusal, identity_of};
 use crate::pending::Failure;
@@ -31,10 +34,12 @@ fn id(number: u64) -> NodeId {
 /// If what comes of them is not as it must be.
 pub fn bytes(input: &[u8]) {
     let Some((&first, bytes)) = input.split_first() else { return };
-    match first % 6 {
+    match first % 8 {
         3 => hello(bytes),
         4 => welcome(bytes),
         5 => answers(bytes),
+        6 => order(bytes),
+        7 => order_reply(bytes),
         kind => frame(kind, bytes),
     }
 }
@@ -114,6 +119,26 @@ fn answers(bytes: &[u8]) {
         let again = wire::Answer::decode(&*again).map(|it| (it.id, answer_from_wire(it.outcome)));
         assert_eq!(again, Ok((id, expected)), "the wire has changed it");
     }
+}
+
+/// An order that means something means the same when it is passed on.
+fn order(bytes: &[u8]) {
+    let Ok(request) = wire::OrderRequest::decode(bytes) else { return };
+    if let Ok(wanted) = order_from_wire(request.order) {
+        assert_eq!(order_from_wire(Some(order_to_wire(&wanted))), Ok(wanted), "changed");
+    }
+}
+
+/// What came of an order is the same when it is passed on, and is one line for people.
+fn order_reply(bytes: &[u8]) {
+    let Ok(reply) = wire::OrderReply::decode(bytes) else { return };
+    let end = order_outcome_from_wire(reply.outcome);
+    if let Err(why) = &end {
+        let line = why.to_string();
+        assert!(line.len() < 1000 && !line.contains(['\n', '\r', '\u{1b}']), "{line:?}");
+    }
+    let again = order_outcome_from_wire(Some(order_outcome_to_wire(end.clone())));
+    assert_eq!(again, end, "the wire has changed it");
 }
 
 /// What goes onto the wire comes out of it.
@@ -273,6 +298,29 @@ mod tests {
             };
             let answers = wire::Answers { answers: vec![wire::Answer { id, outcome }] };
             super::answers(&answers.encode_to_vec());
+        }
+
+        #[test]
+        fn no_order_and_no_answer_to_one_breaks_a_node(
+            (reason, node, index) in (0..20i32, 0..3u64, any::<u64>()),
+            (ready, needed) in (any::<u64>(), any::<u64>()),
+            (missing_entries, snapshot_bytes_held) in (any::<Option<u64>>(), any::<Option<u64>>()),
+            text in ".*",
+            noise in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
+            use wire::order_reply::{Outcome, Refusal};
+            let refusal = Refusal {
+                reason, node, index, ready, needed, missing_entries, snapshot_bytes_held,
+                text: text.clone(),
+            };
+            let outcome = Some(Outcome::Refusal(refusal));
+            super::order_reply(&wire::OrderReply { welcome: None, outcome }.encode_to_vec());
+            let member = Some(wire::Member { node, address: text, ..Default::default() });
+            let add = wire::order_request::AddMember { member };
+            let order = Some(wire::order_request::Order::AddMember(add));
+            super::order(&wire::OrderRequest { order, ..Default::default() }.encode_to_vec());
+            super::order(&noise);
+            super::order_reply(&noise);
         }
     }
 }

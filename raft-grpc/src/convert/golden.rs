@@ -132,7 +132,7 @@ fn the_bytes_of_version_1_do_not_change() {
             wrong.push(format!("{name} is read as {back:?}"));
         }
     }
-    for (name, bytes) in greetings_and_forwarding() {
+    for (name, bytes) in greetings_and_forwarding().into_iter().chain(orders()) {
         compare(name, &bytes, &mut wrong);
     }
     assert!(wrong.is_empty(), "not as pinned in golden.txt:\n{}", wrong.join("\n"));
@@ -176,5 +176,44 @@ fn greetings_and_forwarding() -> Vec<(&'static str, Vec<u8>)> {
         ("welcome", welcome.encode_to_vec()),
         ("proposals", wire::Proposals { proposals }.encode_to_vec()),
         ("answers", wire::Answers { answers }.encode_to_vec()),
+    ]
+}
+
+/// Orders of operators, which a node that does not know them need not understand.
+fn orders() -> Vec<(&'static str, Vec<u8>)> {
+    use wire::order_reply::{Done, Outcome, Refusal};
+    use wire::order_request::{AddMember, Order, TransferLeadership};
+    let member = wire::Member {
+        node: 4,
+        address: "10.0.0.4:7081".into(),
+        note: "http=10.0.0.4:8081".into(),
+        version: 0,
+    };
+    let request = |order| wire::OrderRequest { hello: None, timeout_ms: 5000, order: Some(order) };
+    let reply = |outcome| wire::OrderReply { welcome: None, outcome: Some(outcome) };
+    let refusal = Refusal {
+        reason: wire::order_reply::Reason::NotCaughtUp.into(),
+        node: 4,
+        index: 12,
+        ready: 1,
+        needed: 2,
+        missing_entries: Some(1001),
+        snapshot_bytes_held: Some(65536),
+        text: "not yet".into(),
+    };
+    let to = TransferLeadership { to: Some(2) };
+    let not_leader = wire::answer::NotLeader { leader: Some(3) };
+    vec![
+        (
+            "order add",
+            request(Order::AddMember(AddMember { member: Some(member) })).encode_to_vec(),
+        ),
+        ("order promote", request(Order::Promote(4)).encode_to_vec()),
+        ("order remove", request(Order::RemoveMember(1)).encode_to_vec()),
+        ("order transfer", request(Order::TransferLeadership(to)).encode_to_vec()),
+        ("order done", reply(Outcome::Done(Done { leader: Some(2) })).encode_to_vec()),
+        ("order not leader", reply(Outcome::NotLeader(not_leader)).encode_to_vec()),
+        ("order refused", reply(Outcome::Refusal(refusal)).encode_to_vec()),
+        ("order unknown", reply(Outcome::Unknown(2)).encode_to_vec()),
     ]
 }

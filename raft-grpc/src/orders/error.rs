@@ -88,7 +88,9 @@ pub enum Lag {
 impl fmt::Display for Lag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Silent => f.write_str("it does not answer; see that it runs, and was told to join"),
+            Self::Silent => {
+                f.write_str("it does not answer; see that it runs, and was told to join")
+            }
             Self::Entries(missing) => write!(f, "it lacks {missing} entries"),
             Self::Snapshot { held } => {
                 write!(f, "it fetches a snapshot, and has {held} bytes of it")
