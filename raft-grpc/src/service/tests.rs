@@ -78,11 +78,11 @@ async fn a_stream_of_messages_must_keep_the_rules() {
     let Setup { node, mut client, identity } = setup().await;
     let hello = || Peer::Hello(identity.hello(id(1)));
     let mut other_version = identity.hello(id(1));
-    other_version.protocol_version = 99;
+    (other_version.oldest_protocol_version, other_version.protocol_version) = (99, 99);
     let empty = wire::Envelope::default();
     let cases = [
         (vec![frame(vec![])], Code::InvalidArgument, "it did not say who it is"),
-        (vec![Peer::Hello(other_version)], Code::Unimplemented, "version 99"),
+        (vec![Peer::Hello(other_version)], Code::Unimplemented, "versions 99 to 99"),
         (vec![Peer::Hello(identity.hello(id(3)))], Code::FailedPrecondition, "looks for n3"),
         (vec![hello(), hello()], Code::InvalidArgument, "expected a frame"),
         (vec![hello(), frame(vec![read_index(3, 1)])], Code::InvalidArgument, "from n3 to n1"),
