@@ -200,6 +200,8 @@ impl Plan {
                 option("--raft", self.raft(id).to_string().into());
                 option("--peers", list(&|id| format!("{id}={}", self.raft(id))));
                 option("--http-peers", list(&|id| format!("{id}={}", self.http(id))));
+                // So that nodes which join later learn where the others are.
+                option("--advertise", self.raft(id).to_string().into());
                 arguments.insert(0, "node".into());
             }
             Member::Balancer => {

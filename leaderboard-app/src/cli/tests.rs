@@ -51,6 +51,10 @@ fn wrong_values_are_bad_usage() {
         "--election-timeout 300",
         "--election-timeout 0ms",
         "--connections-max 0",
+        "--advertise here",
+        "--advertise-http a b:1",
+        "--snapshot-after-bytes 0",
+        "--trailing-bytes-max 1MB",
         "--log-format xml",
         "--log =/=",
         "--no-such-flag",
@@ -98,6 +102,76 @@ fn a_configuration_file_gives_defaults_and_flags_win() {
     let cli = parse_words(&format!("leaderboard log dump d --config {path}")).unwrap();
     assert_eq!(cli.common.log_format, LogFormat::Json);
     assert!(matches!(cli.command, Command::Log(_)));
+}
+
+#[test]
+fn a_node_that_joins_says_so_on_the_command_line_or_in_the_file() {
+    let args = node_of("leaderboard node --id 4 --join --data-dir d --peers 1=a:1 --advertise b:4");
+    assert!(args.join && args.advertise.as_deref() == Some("b:4"));
+    assert_eq!((args.snapshot_after_bytes, args.trailing_bytes_max), (64 << 20, 16 << 20));
+    assert!(!node_of(NODE).join);
+    let file = file(
+        r#"
+        [node]
+        id = 4
+        data-dir = "d"
+        join = true
+        peers = ["1=a:1"]
+        advertise-http = "b:5"
+        snapshot-after-bytes = "2MiB"
+        trailing-bytes-max = 65536
+        "#,
+    );
+    let words = format!("leaderboard node --config {}", file.path().display());
+    let args = node_of(&words);
+    assert!(args.join && args.advertise_http.as_deref() == Some("b:5"));
+    assert_eq!((args.snapshot_after_bytes, args.trailing_bytes_max), (2 << 20, 65536));
+    let args = node_of(&format!("{words} --snapshot-after-bytes 3KiB"));
+    assert_eq!(args.snapshot_after_bytes, 3 << 10);
+}
+
+#[test]
+fn operators_say_what_they_want_and_where() {
+    for words in [
+        "status",
+        "status --watch -o json --endpoints a:1,b:2",
+        "members list -o json",
+        "members --endpoints a:1 list",
+        "members add 4 a:1 b:2 --learner --endpoints a:1",
+        "members promote 4 --timeout 60s",
+        "members remove 4",
+        "transfer",
+        "transfer 2",
+        "snapshot --endpoints a:1",
+    ] {
+        let parsed = parse_words(&format!("leaderboard {words}"));
+        assert!(parsed.is_ok(), "{words}: {}", parsed.unwrap_err());
+    }
+    for wrong in [
+        "members",
+        "members add 4",
+        "members add 0 a:1 b:2",
+        "members add 4 a b:2",
+        "members promote four",
+        "members remove",
+        "transfer 0",
+        "status --endpoints http://a:1",
+        "status --timeout 61s",
+        "snapshot --timeout 0s",
+    ] {
+        let error = parse_words(&format!("leaderboard {wrong}")).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{wrong}: {error}");
+    }
+    let file = file("[members]\nendpoints = ['a:1', 'b:2']\ntimeout = '1s'\n");
+    let path = file.path().display();
+    let cli = parse_words(&format!("leaderboard members list --config {path}")).unwrap();
+    let Command::Members(args) = cli.command else { panic!("asked for members") };
+    assert!(format!("{args:?}").contains("timeout: 1s"), "{args:?}");
+    for words in ["status", "members list", "members add", "members remove", "transfer", "snapshot"]
+    {
+        let help = parse_words(&format!("leaderboard {words} --help")).unwrap_err().to_string();
+        assert!(help.contains("Example") && help.contains("--endpoints"), "{words}: {help}");
+    }
 }
 
 #[test]

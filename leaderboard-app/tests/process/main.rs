@@ -21,6 +21,22 @@ fn bad_usage_is_exit_code_2_and_says_what_to_do() {
         (vec!["node", "--id", "4", "--data-dir", data, "--peers", "1=a:1"], "add 4=127.0.0.1:7081"),
         (vec!["node", "--id", "1", "--data-dir", data, "--peers", "1=a:1,1=b:1"], "node 1 twice"),
         (vec!["node", "--config", "/no/such/file"], "/no/such/file"),
+        (
+            vec![
+                "node",
+                "--id",
+                "4",
+                "--join",
+                "--data-dir",
+                data,
+                "--peers",
+                "1=a:1",
+                "--raft",
+                "0.0.0.0:1",
+            ],
+            "say where with --advertise",
+        ),
+        (vec!["members", "add", "4", "a:1"], "<HTTP_ADDR>"),
     ] {
         let (code, stderr) = run(leaderboard(&words));
         assert_eq!(code, Some(2), "{words:?}: {stderr}");
