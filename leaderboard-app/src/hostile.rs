@@ -127,14 +127,24 @@ mod tests {
 
     use super::*;
 
-    const PATHS: &[&str] =
-        &["/add_vote", "/top_n_scores", "/player_rankings", "/", "/v1/cluster", "*", "http://a/b"];
+    const PATHS: &[&str] = &[
+        "/add_vote",
+        "/top_n_scores",
+        "/player_rankings",
+        "/",
+        "/v1/cluster",
+        "/v1/cluster/members",
+        "/v1/snapshots",
+        "*",
+        "http://a/b",
+    ];
     const HEADERS: &[&str] = &[
         "Host: a",
         "Content-Type: application/json",
         "Content-Type: application/x-www-form-urlencoded; charset=utf-8",
         "Content-Encoding: gzip",
         "Idempotency-Key: k",
+        "Origin: http://a",
         "Request-Timeout: 10ms",
         "Request-Timeout: 0",
         "Expect: 100-continue",
@@ -160,6 +170,8 @@ mod tests {
         r#"{"player":"alice","score":10}"#,
         r#"{"player":"alice","score":1e9}"#,
         r#"{"player":1}"#,
+        r#"{"id":4,"raft":"a:1","http":"b:2","learner":true}"#,
+        r#"{"id":-4,"raft":"a"}"#,
         r#"{"player":"a\u0000","score":-5}"#,
         "player=bob&score=-3",
         "[[[[[[",

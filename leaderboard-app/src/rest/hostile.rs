@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use hyper::body::Incoming;
 
 use super::problem::{self, Problem};
-use super::{json, rankings, unknown_path, votes};
+use super::{json, operations, rankings, unknown_path, votes};
 use crate::command::{AddVote, Command};
 use crate::types::{Player, Score};
 
@@ -40,6 +40,14 @@ pub(crate) async fn answer(request: http::Request<Incoming>) -> Response {
             }
             json(&())
         }),
+        "/v1/cluster/members" => {
+            operations::read_addition(request, TIMEOUT).await.map(|(addition, _)| {
+                // What others are told about the node says where it answers, or nothing.
+                let tells = crate::node::note::http(&addition.note).is_some();
+                assert!(tells || addition.note.is_empty(), "{}", addition.note);
+                json(&addition.id.get())
+            })
+        }
         _ => Err(unknown_path().await),
     };
     problem::finish(response.unwrap_or_else(Problem::into_response), None)

@@ -6,6 +6,7 @@
 //! again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
@@ -21,6 +22,9 @@ use super::{Api, json};
 use crate::balancer::NodeAddress;
 use crate::node::note;
 
+/// The longest HTTP address: it travels in a note.
+const HTTP_BYTES_MAX: usize = 200;
+
 const FORWARDED_HOST: &str = "x-forwarded-host";
 
 #[derive(Serialize)]
@@ -29,19 +33,24 @@ struct Added {
     kind: &'static str,
 }
 
+/// A node that is to be added.
+pub(super) struct Addition {
+    pub(super) id: NodeId,
+    raft: String,
+    /// Where it answers HTTP, if that was said, for the other nodes.
+    pub(super) note: String,
+    stays_learner: bool,
+}
+
 /// `POST /v1/cluster/members`: adds a node as a learner, and makes it a voter once it has caught up, unless it
 /// is to stay a learner.
 pub(crate) async fn add_member(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (mut params, deadline) = read(&api, request, &["id", "raft", "http", "learner"]).await?;
-    let missing = |name| Problem::refused(Code::MissingParameter, format!("`{name}` is missing."));
-    let id = id_of(&mut params, "id")?.ok_or_else(|| missing("id"))?;
-    let raft = params.text("raft")?.ok_or_else(|| missing("raft"))?;
-    let http = params.text("http")?.map(|http| http_address(&http)).transpose()?;
-    let stays_learner = params.boolean("learner")?.unwrap_or(false);
-    let note = http.map(|http| note::of_http(&http)).unwrap_or_default();
+    let (addition, deadline) = read_addition(request, api.request_timeout).await?;
+    refuse_if_stopping(&api)?;
+    let Addition { id, raft, note, stays_learner } = addition;
     let added = api.raft.add_member_with_note(id, &raft, &note, deadline.left()).await;
     added.map_err(|error| problem_of(&error))?;
     let kind = if stays_learner {
@@ -49,12 +58,27 @@ pub(crate) async fn add_member(
         if votes { "voter" } else { "learner" }
     } else {
         api.raft.promote(id, deadline.left()).await.map_err(|error| {
-            problem_of(&error)
-                .half_way(&format!("Node {id} is a member, but not a voter yet.", id = id.get()))
+            let done = format!("Node {} is a member, but not a voter yet.", id.get());
+            problem_of(&error).half_way(&done)
         })?;
         "voter"
     };
     Ok(json(&Added { id: id.get(), kind }))
+}
+
+/// Which node is to be added, and until when; `timeout` is for requests that do not say.
+pub(super) async fn read_addition(
+    request: Request,
+    timeout: Duration,
+) -> Result<(Addition, Deadline), Problem> {
+    let (mut params, deadline) = read(timeout, request, &["id", "raft", "http", "learner"]).await?;
+    let missing = |name| Problem::refused(Code::MissingParameter, format!("`{name}` is missing."));
+    let id = id_of(&mut params, "id")?.ok_or_else(|| missing("id"))?;
+    let raft = params.text("raft")?.ok_or_else(|| missing("raft"))?;
+    let http = params.text("http")?.map(|http| http_address(&http)).transpose()?;
+    let stays_learner = params.boolean("learner")?.unwrap_or(false);
+    let note = http.map(|http| note::of_http(&http)).unwrap_or_default();
+    Ok((Addition { id, raft, note, stays_learner }, deadline))
 }
 
 /// `POST /v1/cluster/members/{id}:promote`: makes a learner a voter, once it has caught up.
@@ -64,7 +88,8 @@ pub(crate) async fn promote(
     request: Request,
 ) -> Result<Response, Problem> {
     let id = member.strip_suffix(":promote").and_then(id_in_path).ok_or_else(no_such_path)?;
-    let (_, deadline) = read(&api, request, &[]).await?;
+    let (_, deadline) = read(api.request_timeout, request, &[]).await?;
+    refuse_if_stopping(&api)?;
     api.raft.promote(id, deadline.left()).await.map_err(|error| problem_of(&error))?;
     Ok(json(&Added { id: id.get(), kind: "voter" }))
 }
@@ -82,7 +107,8 @@ pub(crate) async fn remove_member(
     request: Request,
 ) -> Result<Response, Problem> {
     let id = id_in_path(&member).ok_or_else(no_such_path)?;
-    let (_, deadline) = read(&api, request, &[]).await?;
+    let (_, deadline) = read(api.request_timeout, request, &[]).await?;
+    refuse_if_stopping(&api)?;
     api.raft.remove_member(id, deadline.left()).await.map_err(|error| problem_of(&error))?;
     Ok(json(&Removed { id: id.get(), removed: true }))
 }
@@ -97,7 +123,8 @@ pub(crate) async fn transfer(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (mut params, deadline) = read(&api, request, &["to"]).await?;
+    let (mut params, deadline) = read(api.request_timeout, request, &["to"]).await?;
+    refuse_if_stopping(&api)?;
     let to = id_of(&mut params, "to")?;
     let leader = api.raft.transfer_leadership(to, deadline.left()).await;
     let leader = leader.map_err(|error| problem_of(&error))?;
@@ -117,7 +144,8 @@ pub(crate) async fn snapshot(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (_, deadline) = read(&api, request, &[]).await?;
+    let (_, deadline) = read(api.request_timeout, request, &[]).await?;
+    refuse_if_stopping(&api)?;
     let snapshot = api.raft.snapshot(deadline.left()).await.map_err(|error| problem_of(&error))?;
     Ok(json(&Snapshot {
         node: api.node.get(),
@@ -129,13 +157,13 @@ pub(crate) async fn snapshot(
 
 /// The parameters, which are JSON, and until when. What has none needs no body either.
 async fn read(
-    api: &Api,
+    timeout: Duration,
     request: Request,
     allowed: &'static [&'static str],
 ) -> Result<(Params, Deadline), Problem> {
     let (head, body) = request.into_parts();
     check_origin(&head.headers)?;
-    let deadline = Deadline::of(&head.headers, api.request_timeout)?;
+    let deadline = Deadline::of(&head.headers, timeout)?;
     Params::of_query(head.uri.query(), &[])?;
     let media = Media::of(&head.headers)?;
     let body = request::read_body(&head.headers, body, deadline).await?;
@@ -151,11 +179,15 @@ async fn read(
             ));
         }
     }
+    Ok((params, deadline))
+}
+
+fn refuse_if_stopping(api: &Api) -> Result<(), Problem> {
     if api.is_stopping() {
         let detail = "This node is stopping; use another one.";
         return Err(Problem::try_again(Code::ShuttingDown, detail));
     }
-    Ok((params, deadline))
+    Ok(())
 }
 
 /// A page of another site, which an operator happens to look at, can make the browser send requests that need no
@@ -196,9 +228,10 @@ fn no_such_path() -> Problem {
 }
 
 fn http_address(text: &str) -> Result<String, Problem> {
-    let address: Result<NodeAddress, _> = text.parse();
-    address.map(|address| address.to_string()).map_err(|_| {
-        Problem::refused(Code::InvalidAddress, "`http` must be HOST:PORT, as in 127.0.0.1:8084.")
+    let address = text.parse().ok().map(|address: NodeAddress| address.to_string());
+    address.filter(|address| address.len() <= HTTP_BYTES_MAX).ok_or_else(|| {
+        let detail = "`http` must be HOST:PORT, as in 127.0.0.1:8084, and at most 200 bytes.";
+        Problem::refused(Code::InvalidAddress, detail)
     })
 }
 

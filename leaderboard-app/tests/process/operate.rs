@@ -257,7 +257,7 @@ fn nothing_else_happens(plan: &Plan, left: &[usize]) {
         ("status", &nobody, "1 of 1 do not answer"),
         ("transfer", &nobody, "Are the nodes running?"),
     ] {
-        let (code, stdout, stderr) = operate(words, &[at.clone()]);
+        let (code, stdout, stderr) = operate(words, std::slice::from_ref(at));
         assert_eq!(code, Some(1), "{words}: {stdout}{stderr}");
         assert!(stderr.contains(told), "{words}: {stdout}{stderr}");
     }

@@ -120,7 +120,7 @@ pub(crate) fn order_outcome_from_wire(outcome: Option<Outcome>) -> Result<Done, 
         Some(Outcome::NotLeader(wire::answer::NotLeader { leader })) => {
             Err(OrderError::NotLeader { leader: leader.and_then(NodeId::new) })
         }
-        Some(Outcome::Refusal(refusal)) => Err(refusal_from_wire(refusal)),
+        Some(Outcome::Refusal(refusal)) => Err(refusal_from_wire(&refusal)),
         Some(Outcome::Unknown(why)) if why == i32::from(order_reply::Unknown::Timeout) => {
             Err(OrderError::Timeout)
         }
@@ -128,7 +128,7 @@ pub(crate) fn order_outcome_from_wire(outcome: Option<Outcome>) -> Result<Done, 
     }
 }
 
-fn refusal_from_wire(refusal: Refusal) -> OrderError {
+fn refusal_from_wire(refusal: &Refusal) -> OrderError {
     use ChangeRefusal as C;
     use TransferRefusal as T;
     let text = shortened(&refusal.text);
