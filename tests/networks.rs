@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         return match inside {
             Ok(Ok(status)) if status.success() => ExitCode::SUCCESS,
             Ok(Ok(_)) => ExitCode::FAILURE,
-            Ok(Err(error)) => failed(&error.into()),
+            Ok(Err(error)) => failed(&error),
             Err(error) => failed(&error),
         };
     }
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn failed(error: &Box<dyn std::error::Error + Send + Sync>) -> ExitCode {
+fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("namespaces: {error}");
     ExitCode::FAILURE
 }
