@@ -3,6 +3,8 @@
 //! holding up anything else.
 
 use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -35,6 +37,15 @@ struct Batch {
     waiters: VecDeque<(LogIndex, Waiter)>,
 }
 
+impl Batch {
+    /// They are in a snapshot that comes later. Who waits for one of them is not told what came of it.
+    fn leave_out(self) {
+        for (_, waiter) in self.waiters {
+            waiter.answer(Err(Unknown::LeadershipLost.into()));
+        }
+    }
+}
+
 /// What the thread is to do, in order.
 enum Job {
     Apply(Batch),
@@ -51,6 +62,8 @@ pub(crate) struct ApplyQueue {
     /// `Config::unapplied_bytes_max` ahead of what has been reported as applied.
     jobs: mpsc::Sender<Job>,
     thread: JoinHandle<()>,
+    /// A snapshot that is being restored is not wanted any more.
+    stopping: Arc<AtomicBool>,
 }
 
 impl ApplyQueue {
@@ -74,9 +87,11 @@ impl ApplyQueue {
         let _ = self.jobs.send(job);
     }
 
-    /// Applies what is queued and ends the thread. Blocks.
+    /// Applies what is queued and ends the thread, but restores no snapshot any more: that may take long, and
+    /// the next start does it anyway. Blocks.
     pub(crate) fn close(self) {
-        let Self { jobs, thread } = self;
+        let Self { jobs, thread, stopping } = self;
+        stopping.store(true, Ordering::Relaxed);
         drop(jobs);
         let _ = thread.join(); // A panic has been reported by `applied`.
     }
@@ -97,9 +112,14 @@ impl<S: StateMachine> Applier<S> {
         let (jobs, queue) = mpsc::channel();
         let thread = std::thread::Builder::new().name(format!("apply-{}", self.id));
         let apply_seconds = apply_seconds();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stops = Arc::clone(&stopping);
         let thread = thread.spawn(move || {
+            // A snapshot was left out: what follows on it is of no use before the next one.
+            let mut is_behind = false;
             for job in &queue {
                 match job {
+                    Job::Apply(batch) if is_behind => batch.leave_out(),
                     Job::Apply(batch) => {
                         let begin = Instant::now();
                         apply_batch(&self.machine, batch, &self.applied);
@@ -107,15 +127,18 @@ impl<S: StateMachine> Applier<S> {
                     }
                     Job::Capture => self.capture(),
                     Job::Restore(snapshot, store) => {
-                        if let Err(fatal) = self.restore(&snapshot, &store) {
-                            let _ = self.news.blocking_send(News::Failed(fatal));
-                            return;
+                        match self.restore(&snapshot, &store, &stops) {
+                            Ok(restored) => is_behind = !restored,
+                            Err(fatal) => {
+                                let _ = self.news.blocking_send(News::Failed(fatal));
+                                return;
+                            }
                         }
                     }
                 }
             }
         })?;
-        Ok(ApplyQueue { jobs, thread })
+        Ok(ApplyQueue { jobs, thread, stopping })
     }
 
     fn capture(&self) {
@@ -127,9 +150,22 @@ impl<S: StateMachine> Applier<S> {
         let _ = self.news.blocking_send(News::Captured(index, capture));
     }
 
-    fn restore(&self, snapshot: &Snapshot, store: &SnapshotStore) -> Result<(), Fatal> {
+    /// False if that was left out: the node stops, or a newer one has taken its place and is in the queue.
+    fn restore(
+        &self,
+        snapshot: &Snapshot,
+        store: &SnapshotStore,
+        stopping: &Arc<AtomicBool>,
+    ) -> Result<bool, Fatal> {
+        let newest = store.held().last().map_or(LogIndex(0), Snapshot::index);
+        if newest > snapshot.index() || stopping.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
         let machine = self.machine.read().unwrap_or_else(PoisonError::into_inner);
-        let restored = restore(&machine.state, store, snapshot)?;
+        let restored = match restore(&machine.state, store, snapshot, Some(stopping)) {
+            Err(_) if stopping.load(Ordering::Relaxed) => return Ok(false),
+            restored => restored?,
+        };
         drop(machine);
         let applied = snapshot.base.position;
         let mut machine = self.machine.write().unwrap_or_else(PoisonError::into_inner);
@@ -138,20 +174,36 @@ impl<S: StateMachine> Applier<S> {
         self.applied.send_replace(applied.index);
         tracing::info!(node = %self.id, "restored a snapshot as of {applied}");
         drop(before); // Which may take long.
-        Ok(())
+        Ok(true)
     }
 }
 
-/// The state that a snapshot in the store tells.
+/// The state that a snapshot in the store tells. Fails when it is told to stop meanwhile.
 pub(crate) fn restore<S: StateMachine>(
     state: &S,
     store: &SnapshotStore,
     snapshot: &Snapshot,
+    stopping: Option<&AtomicBool>,
 ) -> Result<S, Fatal> {
     let position = snapshot.base.position;
     let refuse = |error| Fatal::Restore { position, error };
-    let mut reader = store.open(snapshot.id())?.ok_or_else(|| refuse("it is gone".into()))?;
-    state.restore(&mut reader).map_err(refuse)
+    let reader = store.open(snapshot.id())?.ok_or_else(|| refuse("it is gone".into()))?;
+    state.restore(&mut UntilStopped { reader, stopping }).map_err(refuse)
+}
+
+/// A reader that fails as soon as the node stops.
+struct UntilStopped<'a, R> {
+    reader: R,
+    stopping: Option<&'a AtomicBool>,
+}
+
+impl<R: io::Read> io::Read for UntilStopped<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stopping.is_some_and(|stopping| stopping.load(Ordering::Relaxed)) {
+            return Err(io::Error::other("the node stops"));
+        }
+        self.reader.read(buffer)
+    }
 }
 
 fn apply_batch<S: StateMachine>(
@@ -206,68 +258,4 @@ fn answer(position: LogPosition, response: Bytes) -> Answer {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::pin::pin;
-    use std::sync::Mutex;
-    use std::sync::atomic::AtomicBool;
-    use std::task::{Context, Wake};
-
-    use raft_core::{Term, Timestamp};
-    use tokio::sync::oneshot;
-
-    use super::*;
-    use crate::state_machine::{Capture, RestoreError};
-
-    struct Nothing;
-
-    impl StateMachine for Nothing {
-        fn apply(&mut self, _: &AppliedEntry) -> Bytes {
-            Bytes::new()
-        }
-
-        fn snapshot(&self) -> Capture {
-            Bytes::new().into()
-        }
-
-        fn restore(&self, _: &mut dyn std::io::Read) -> Result<Self, RestoreError> {
-            Ok(Self)
-        }
-    }
-
-    /// Notes what counts as applied at the moment at which it is woken.
-    struct Watcher {
-        applied: watch::Receiver<LogIndex>,
-        seen: Mutex<Vec<LogIndex>>,
-    }
-
-    impl Wake for Watcher {
-        fn wake(self: Arc<Self>) {
-            self.seen.lock().unwrap().push(*self.applied.borrow());
-        }
-    }
-
-    #[test]
-    fn who_is_answered_finds_it_applied() {
-        let (applied, of_applied) = watch::channel(LogIndex(0));
-        let watcher = Arc::new(Watcher { applied: of_applied, seen: Mutex::default() });
-        let machine = RwLock::new(Machine { state: Nothing, applied: LogPosition::default() });
-        let (answer, answered) = oneshot::channel();
-        let mut answered = pin!(answered);
-        let waker = Arc::clone(&watcher).into();
-        assert!(answered.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-
-        let (term, timestamp) = (Term(1), Timestamp(0));
-        let command = |index| Entry {
-            index: LogIndex(index),
-            term,
-            timestamp,
-            payload: Payload::Command(Bytes::new()),
-        };
-        let waiter = Waiter::Local { answer, claimed: Arc::new(AtomicBool::new(true)) };
-        let entries = vec![command(1), command(2)];
-        let waiters = VecDeque::from([(LogIndex(1), waiter)]);
-        apply_batch(&machine, Batch { entries, waiters }, &applied);
-        assert!(answered.poll(&mut Context::from_waker(&waker)).is_ready());
-        assert_eq!(*watcher.seen.lock().unwrap(), [LogIndex(2)]);
-    }
-}
+mod tests;

@@ -5,7 +5,9 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use raft_core::{LogIndex, LogPosition, Membership, Node, NodeId, Payload, Restored, Snapshot};
+use raft_core::{
+    Incarnation, LogIndex, LogPosition, Membership, Node, NodeId, Payload, Restored, Snapshot,
+};
 use raft_wal::{Completion, OpenError, Opened, SnapshotStore, Wal, WalConfig};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -237,7 +239,8 @@ async fn from_snapshot<S: StateMachine>(
         return Ok(Machine { state, applied: LogPosition::ZERO });
     };
     let applied = snapshot.base.position;
-    let restored = tokio::task::spawn_blocking(move || restore(&state, &store, &snapshot)).await;
+    let restored =
+        tokio::task::spawn_blocking(move || restore(&state, &store, &snapshot, None)).await;
     let restored = restored.map_err(|error| StartError::Thread(std::io::Error::other(error)))?;
     Ok(Machine { state: restored.map_err(StartError::Snapshot)?, applied })
 }
@@ -286,6 +289,7 @@ async fn open_log(
     wal.segment_bytes = config.segment_bytes;
     wal.scrub_interval = config.scrub_interval;
     wal.accept_data_loss = config.accept_data_loss;
+    wal.first_incarnation = Incarnation(wall_clock().0 / 1000);
     let on_completion = Box::new(move |completion| {
         // Waits when the queue is full; fails when the driver has ended, and nobody cares.
         let _ = completions.blocking_send(completion);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use raft_core::{Membership, NodeId};
+use raft_core::{Incarnation, Membership, NodeId};
 
 use crate::error::OpenError;
 use crate::format::BLOCK_BYTES;
@@ -50,6 +50,10 @@ pub struct WalConfig {
     /// A node that is the only voter, and whose log is damaged, refuses to start, because nobody has
     /// what it lost. With this it starts, with what is before the damage.
     pub accept_data_loss: bool,
+    /// With which incarnation a *new* directory begins, for [`Restored::incarnation`](raft_core::Restored); 0
+    /// unless set. Where a node may come back under its number with a new directory, it must be higher than any
+    /// that an earlier directory of it had, or the others ignore it: the seconds on the clock are.
+    pub first_incarnation: Incarnation,
 }
 
 impl WalConfig {
@@ -72,6 +76,7 @@ impl WalConfig {
             mark_after: Duration::from_millis(10),
             scrub_interval: Duration::from_secs(60),
             accept_data_loss: false,
+            first_incarnation: Incarnation::default(),
         }
     }
 

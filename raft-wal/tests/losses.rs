@@ -208,3 +208,25 @@ fn nothing_is_lost_if_the_snapshot_holds_all_that_the_log_did() {
     assert_eq!(restored.hard_state, vote(2));
     assert!(!report.limping && report.damage.is_some(), "{report:?}");
 }
+
+/// A node that comes back with a new directory is heard although its old one had been repaired.
+#[test]
+fn a_new_directory_begins_with_the_incarnation_that_it_is_told_and_keeps_it() {
+    let disk = SimDisk::new(3);
+    let open = |first| {
+        let config = WalConfig { first_incarnation: Incarnation(first), ..config() };
+        Log::open(Arc::new(disk.for_this_life()), &config).unwrap()
+    };
+    let OpenedLog { mut log, restored, .. } = open(1_000);
+    assert_eq!(restored.incarnation, Incarnation(1_000));
+    cast(&mut log, 2);
+    append(&mut log, 2, 1..=30);
+    log.close().unwrap();
+    disk.restart();
+    let OpenedLog { log, restored, .. } = open(2_000);
+    assert_eq!(restored.incarnation, Incarnation(1_000), "it is not new any more");
+    drop(log);
+    disk.restart();
+    spoil(&disk, &segments(&disk)[2]);
+    assert_eq!(open(2_000).restored.incarnation, Incarnation(1_001));
+}

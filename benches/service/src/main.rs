@@ -30,6 +30,12 @@ struct Options {
     /// The program of etcd
     #[arg(long, default_value = "etcd")]
     etcd: PathBuf,
+    /// Ask only this, such as write,64: to look at it with a profiler
+    #[arg(long)]
+    only: Option<String>,
+    /// Without etcd
+    #[arg(long)]
+    alone: bool,
     /// How many writes each side has had before its memory is looked at
     #[arg(long, default_value_t = 1_000_000)]
     writes: usize,
@@ -91,21 +97,28 @@ impl Sides {
 async fn main() -> Result<(), Failure> {
     let options = Options::parse();
     let dir = tempfile::tempdir_in(".")?;
-    let mut sides = Sides {
-        ours: ours::start(&options.leaderboard, dir.path()).await?,
-        etcd: etcd::start(&options.etcd, dir.path()).await?,
-        writes: [0, 0],
+    let etcd = if options.alone {
+        (Servers::none(), Vec::new())
+    } else {
+        etcd::start(&options.etcd, dir.path()).await?
     };
+    let ours = ours::start(&options.leaderboard, dir.path()).await?;
+    let mut sides = Sides { ours, etcd, writes: [0, 0] };
+    let sides_asked = if options.alone { 1 } else { 2 };
     let time = Duration::from_secs(options.seconds);
     // Both have a leader, and all names, before anything counts.
-    for side in 0..2 {
+    for side in 0..sides_asked {
         sides.ask(side, Work::Write, 16, Duration::from_secs(2), usize::MAX).await?;
     }
     let mut measured: Vec<[Measured; 2]> = WORKS.iter().map(|_| Default::default()).collect();
     for pass in 0..options.passes {
         for (at, (work, clients)) in WORKS.iter().enumerate() {
+            let name = format!("{work:?},{clients}").to_lowercase();
+            if options.only.as_ref().is_some_and(|only| *only != name) {
+                continue;
+            }
             // The one that comes first is another one each time.
-            for side in [pass % 2, 1 - pass % 2] {
+            for side in [pass % 2, 1 - pass % 2].into_iter().filter(|&side| side < sides_asked) {
                 let (outcome, spent) = sides.ask(side, *work, *clients, time, usize::MAX).await?;
                 let kept = &mut measured[at][side];
                 kept.per_second.push(outcome.per_second());
@@ -118,7 +131,7 @@ async fn main() -> Result<(), Failure> {
         eprintln!("pass {} of {}", pass + 1, options.passes);
     }
     tell(&measured);
-    for side in 0..2 {
+    for side in 0..sides_asked {
         while sides.writes[side] < options.writes {
             let left = options.writes - sides.writes[side];
             let (outcome, _) = sides.ask(side, Work::Write, 256, time, left).await?;

@@ -129,10 +129,13 @@ pub(crate) fn create(
         previous: None,
         hard_state: HardState::default(),
         base,
-        repairs: Repairs::default(),
+        repairs: Repairs { incarnation: config.first_incarnation, ..Repairs::default() },
     };
     Ok(Plan {
-        restored: Restored::empty(config.membership.clone()),
+        restored: Restored {
+            incarnation: config.first_incarnation,
+            ..Restored::empty(config.membership.clone())
+        },
         log: Continued::behind(header),
         held: Vec::new(),
         unsure: None,
