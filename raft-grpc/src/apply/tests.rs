@@ -80,9 +80,11 @@ impl StateMachine for Last {
         let mut bytes = [0; 8];
         snapshot.read_exact(&mut bytes)?;
         let index = u64::from_be_bytes(bytes);
-        while index == 7 {
-            let _ = snapshot.read(&mut [0])?;
-            std::thread::yield_now();
+        if index == 7 {
+            loop {
+                let _ = snapshot.read(&mut [0])?;
+                std::thread::yield_now();
+            }
         }
         Ok(Self(index))
     }
