@@ -8,6 +8,7 @@ use std::time::Duration;
 use raft_core::NodeId;
 
 use crate::address_book::is_note;
+use crate::security::PeerSecurity;
 
 /// The largest command that a cluster can be configured for: one has to fit into a frame of the
 /// wire together with everything else.
@@ -40,6 +41,9 @@ pub struct NodeConfig {
     /// What the others should know about this node besides, such as where its clients go; at most 256 bytes
     /// without control characters. It is in [`PeerLink::note`](crate::PeerLink).
     pub note: String,
+    /// How this node and its peers know each other: [`PlaintextOnLoopback`](PeerSecurity::PlaintextOnLoopback)
+    /// unless set.
+    pub security: PeerSecurity,
     /// A follower that hears nothing from a leader campaigns after a random time between this and
     /// twice this; 300 ms unless set. At least four times `heartbeat_interval`.
     pub election_timeout: Duration,
@@ -93,6 +97,7 @@ impl NodeConfig {
             join: false,
             advertise: None,
             note: String::new(),
+            security: PeerSecurity::default(),
             election_timeout: Duration::from_millis(300),
             heartbeat_interval: Duration::from_millis(50),
             request_timeout: Duration::from_secs(5),
@@ -150,6 +155,7 @@ impl NodeConfig {
         if let Some((id, address)) = self.peers.iter().find(|(_, address)| !is_address(address)) {
             return refuse("peers", format!("{id}={address:?}"), "must be host:port");
         }
+        self.security.validate(self)?;
         if self.request_timeout.is_zero() {
             return refuse("request_timeout", "0".into(), "must be longer than zero");
         }
@@ -218,11 +224,17 @@ impl From<raft_core::ConfigError> for ConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::security::TlsFiles;
 
     fn config() -> NodeConfig {
         let id = NodeId::new(1).unwrap();
         let peers = BTreeMap::from([(id, "localhost:7081".to_owned())]);
         NodeConfig::new("test", id, "unused", "127.0.0.1:0".parse().unwrap(), peers)
+    }
+
+    fn tls() -> PeerSecurity {
+        let [ca, certificate, key] = ["ca.pem", "n1.pem", "n1.key"].map(PathBuf::from);
+        PeerSecurity::Tls(TlsFiles { ca, certificate, key })
     }
 
     #[test]
@@ -231,9 +243,26 @@ mod tests {
     }
 
     #[test]
+    fn other_machines_reach_a_node_only_if_it_is_told_how_to_know_them() {
+        for listen in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
+            let listen = listen.parse().unwrap();
+            assert_eq!(NodeConfig { listen, ..config() }.validate(), Ok(()), "{listen}");
+        }
+        for listen in ["0.0.0.0:0", "10.0.0.1:1", "[::]:0", "[::ffff:10.0.0.1]:0"] {
+            let listen = listen.parse().unwrap();
+            let mut config = NodeConfig { listen, ..config() };
+            assert_eq!(config.validate().map_err(|error| error.field), Err("security"), "{listen}");
+            for security in [PeerSecurity::Plaintext, tls()] {
+                config.security = security;
+                assert_eq!(config.validate(), Ok(()));
+            }
+        }
+    }
+
+    #[test]
     fn each_broken_rule_names_its_field() {
         type Break = fn(&mut NodeConfig);
-        let cases: [(&str, Break); 17] = [
+        let cases: [(&str, Break); 19] = [
             ("election_timeout", |c| c.heartbeat_interval = c.election_timeout),
             ("cluster", |c| c.cluster.clear()),
             ("cluster", |c| c.cluster = "x".repeat(65)),
@@ -246,6 +275,8 @@ mod tests {
             ("peers", |c| c.id = NodeId::new(2).unwrap()),
             ("peers", |c| c.peers.values_mut().for_each(|a| *a = "no port".into())),
             ("peers", |c| c.peers.values_mut().for_each(|a| *a = "host:0".into())),
+            ("security", |c| c.listen = "0.0.0.0:0".parse().unwrap()),
+            ("cluster", |c| (c.cluster, c.security) = ("a cluster".into(), tls())),
             ("request_timeout", |c| c.request_timeout = Duration::ZERO),
             ("command_bytes_max", |c| c.command_bytes_max = 0),
             ("snapshot_after_bytes", |c| c.snapshot_after_bytes = 0),

@@ -8,7 +8,8 @@ use raft_core::NodeId;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::handshake::Refusal;
+use crate::handshake::{Identity, Refusal};
+use crate::transport::Connector;
 use crate::wire::raft_client::RaftClient;
 
 /// The largest message that is decoded, on either side: a frame is closed when it has reached
@@ -68,17 +69,21 @@ fn describe(status: &Status) -> String {
     }
 }
 
-/// Opens a connection to `host:port`.
-pub(crate) async fn connect(address: &str) -> Result<RaftClient<Channel>, LinkError> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+/// Opens a connection to `peer`, where this node knows it.
+pub(crate) async fn connect(
+    identity: &Identity,
+    peer: NodeId,
+) -> Result<RaftClient<Channel>, LinkError> {
+    let known = identity.book.get(peer).ok_or(LinkError::NoAddress)?;
+    let connector = Connector::new(&identity.security, peer, CONNECT_TIMEOUT);
+    let endpoint = Endpoint::from_shared(format!("http://{}", known.address))?
         .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
-    let client = RaftClient::new(endpoint.connect().await?);
+    let client = RaftClient::new(endpoint.connect_with_connector(connector).await?);
     Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX))
 }
 

@@ -6,6 +6,7 @@ use raft_core::LogPosition;
 use raft_wal::WalError;
 
 use crate::config::ConfigError;
+use crate::security::TlsError;
 use crate::state_machine::RestoreError;
 
 /// Why a command has no result. The two halves differ in what the caller may do next.
@@ -118,6 +119,9 @@ pub enum StartError {
     /// A setting breaks a rule.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The files for TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] raft_wal::OpenError),
@@ -159,7 +163,7 @@ impl StartError {
             Self::Log(error) => error.is_safety_refusal(),
             Self::Restored(_) => true,
             Self::Snapshot(why) => matches!(why, Fatal::Restore { .. }),
-            Self::Config(_) | Self::Listen { .. } | Self::Thread(_) => false,
+            Self::Config(_) | Self::Tls(_) | Self::Listen { .. } | Self::Thread(_) => false,
         }
     }
 
@@ -169,7 +173,11 @@ impl StartError {
         match self {
             Self::Log(error) => error.is_disk_failure(),
             Self::Snapshot(why) => matches!(why, Fatal::Disk(_)),
-            Self::Config(_) | Self::Restored(_) | Self::Listen { .. } | Self::Thread(_) => false,
+            Self::Config(_)
+            | Self::Tls(_)
+            | Self::Restored(_)
+            | Self::Listen { .. }
+            | Self::Thread(_) => false,
         }
     }
 }

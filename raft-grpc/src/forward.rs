@@ -131,8 +131,7 @@ impl Forwarder {
     }
 
     async fn open(&mut self) -> Result<Stream, LinkError> {
-        let known = self.identity.book.get(self.peer).ok_or(LinkError::NoAddress)?;
-        let mut client = connect(&known.address).await?;
+        let mut client = connect(&self.identity, self.peer).await?;
         let (requests, outgoing) = mpsc::channel(1);
         let hello = Request::Hello(self.identity.hello(self.peer));
         // The queue is empty: there is room.

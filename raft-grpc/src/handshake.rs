@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 
 use crate::address_book::AddressBook;
 use crate::convert::{Malformed, incarnation, incarnation_to_wire, node};
+use crate::security::{CertificateNames, Security};
 use crate::wire;
 
 /// The newest version of `proto/raft.proto` that this code speaks.
@@ -30,6 +31,8 @@ pub(crate) struct Identity {
     pub(crate) id: NodeId,
     pub(crate) incarnation: u128,
     pub(crate) book: AddressBook,
+    /// How this node proves who it is, and the others to it.
+    pub(crate) security: Security,
     known: Mutex<KnownMembers>,
 }
 
@@ -54,6 +57,11 @@ pub(crate) enum Refusal {
     /// The stream did not begin with a greeting, or not in time.
     NoGreeting,
     Malformed(Malformed),
+    /// The caller's certificate does not name the node that it claims to be.
+    Certificate {
+        names: CertificateNames,
+        needed: String,
+    },
     /// There is no version that both speak: theirs are these.
     Version {
         oldest: u32,
@@ -81,6 +89,9 @@ impl fmt::Display for Refusal {
         match self {
             Self::NoGreeting => write!(f, "it did not say who it is"),
             Self::Malformed(why) => write!(f, "its greeting is malformed: {why}"),
+            Self::Certificate { names, needed } => {
+                write!(f, "its certificate names {names}, not {needed}, which it claims to be")
+            }
             Self::Version { oldest, newest } => write!(
                 f,
                 "it speaks the protocol versions {oldest} to {newest}, this node \
@@ -123,6 +134,7 @@ impl From<&Refusal> for Status {
             Refusal::Target { .. } | Refusal::SecondProcess(_) | Refusal::Wiped(_) => {
                 Code::FailedPrecondition
             }
+            Refusal::Certificate { .. } => Code::Unauthenticated,
             Refusal::Cluster { .. } | Refusal::Stranger(_) => Code::PermissionDenied,
         };
         Self::new(code, format!("refused: {refusal}"))
@@ -136,11 +148,12 @@ impl Identity {
         id: NodeId,
         incarnation: u128,
         book: AddressBook,
+        security: Security,
         membership: Membership,
         index: LogIndex,
     ) -> Self {
         let known = Mutex::new(KnownMembers { membership, index });
-        Self { cluster, id, incarnation, book, known }
+        Self { cluster, id, incarnation, book, security, known }
     }
 
     fn known(&self) -> KnownMembers {
@@ -181,7 +194,26 @@ impl Identity {
         }
     }
 
-    /// Lets a caller in, or not.
+    /// Is the caller the node that it claims to be? `names` are those in its certificate. Without TLS there are
+    /// none, and nothing to hold against it.
+    pub(crate) fn check_certificate(
+        &self,
+        hello: &wire::Hello,
+        names: Option<&CertificateNames>,
+    ) -> Result<(), Refusal> {
+        let Security::Tls(rotation) = &self.security else { return Ok(()) };
+        let needed = rotation.name_of(node(hello.from, "Hello.from")?);
+        match names {
+            Some(names) if names.contain(&needed) => Ok(()),
+            names => {
+                let names = names.cloned().unwrap_or_default();
+                Err(Refusal::Certificate { names, needed })
+            }
+        }
+    }
+
+    /// Lets a caller in, or not; whether it is the one that it claims to be is for
+    /// [`check_certificate`](Self::check_certificate).
     pub(crate) fn check_hello(&self, hello: &wire::Hello) -> Result<Caller, Refusal> {
         // The version comes first: it says whether the rest means what we think it means.
         let _common = common_version(hello.oldest_protocol_version, hello.protocol_version)?;
@@ -339,7 +371,8 @@ pub(crate) fn identity_of(cluster: &str, this: u64, voters: &[u64], index: u64) 
     let book = AddressBook::open(nowhere, id(this), own, &BTreeMap::new(), Some(1));
     let members = Membership::new(voters.iter().map(|&number| id(number))).expect("some voters");
     let incarnation = u128::from(this) << 90;
-    Identity::new(cluster.into(), id(this), incarnation, book, members, LogIndex(index))
+    let (cluster, security) = (cluster.into(), Security::Plaintext);
+    Identity::new(cluster, id(this), incarnation, book, security, members, LogIndex(index))
 }
 
 #[cfg(test)]

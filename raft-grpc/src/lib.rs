@@ -103,11 +103,16 @@
 //! | `address_book.rs` | where the members are |
 //! | `peer.rs`, `forward.rs`, `connect.rs` | calling other nodes: messages, proposals |
 //! | `listener.rs`, `service.rs`, `handshake.rs` | being called by them |
+//! | `security.rs`, `transport.rs` | TLS: who is who, and the connections |
 //! | `convert.rs`, `proto/raft.proto` | the wire |
 //! | `node.rs` | start and end |
 //! | `local.rs` | a cluster in one process |
 //!
-//! Deliberately absent, so far: encryption between nodes (run them in a network that you trust).
+//! # Who is there
+//!
+//! With [`PeerSecurity::Tls`] nodes speak TLS 1.3 only, and each proves who it is with a certificate that
+//! [names](TlsFiles::node_name) its cluster and its id. Without it they believe each other's words, so a node
+//! listens only where nobody but this machine can reach it, unless [`PeerSecurity::Plaintext`] is asked for.
 
 mod address_book;
 mod apply;
@@ -135,11 +140,13 @@ mod peer;
 mod pending;
 mod queue;
 mod requests;
+mod security;
 mod service;
 mod snapshots;
 mod state_machine;
 mod status;
 mod throttle;
+mod transport;
 mod wire;
 
 pub use config::{ConfigError, NodeConfig};
@@ -154,6 +161,7 @@ pub use raft_core::{
     SnapshotId, Status, Term, Timestamp, TransferRefusal,
 };
 pub use raft_wal::{Space, WalStats};
+pub use security::{PeerSecurity, TlsError, TlsFiles};
 pub use state_machine::{AppliedEntry, Capture, RESPONSE_BYTES_MAX, RestoreError, StateMachine};
 pub use status::{LogStatus, NodeStatus, PeerLink, QueueDepths};
 

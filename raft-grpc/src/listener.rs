@@ -1,8 +1,10 @@
-//! The door on the Raft port: accepts connections, and shows those out that do not speak HTTP/2.
+//! The door on the Raft port: accepts connections, and shows those out that do not speak HTTP/2, or not TLS and
+//! HTTP/2 inside if this node does.
 //!
 //! tonic would close them too, but without a word, and a connection that says nothing it would keep
 //! for ever.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,16 +14,23 @@ use std::time::Duration;
 
 use raft_core::NodeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
+use crate::security::{CertificateNames, Security};
 use crate::throttle::Throttle;
+use crate::transport::{Remote, Transport, accept_tls, begins_as_tls};
 
 /// How many connections may be open at once. A cluster needs two per peer.
 const CONNECTIONS_MAX: usize = 1024;
+
+/// How many of them may be in the middle of a TLS handshake. Each may hold some tens of kilobytes for somebody
+/// who has not shown a certificate yet.
+const TLS_HANDSHAKES_MAX: usize = 128;
 
 /// How many accepted connections may wait for tonic.
 pub(crate) const ACCEPTED_MAX: usize = 16;
@@ -39,14 +48,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) async fn accept(
     node: NodeId,
     listener: TcpListener,
+    security: Security,
     accepted: mpsc::Sender<io::Result<Connection>>,
     stop: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let throttle = Arc::new(Throttle::new(Duration::from_secs(1)));
+    let mut handshakes = JoinSet::new();
     let accept_all = async {
         loop {
-            let (stream, remote) = match listener.accept().await {
+            let (stream, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Of one connection that is gone already, or the process has too many open
@@ -56,43 +67,63 @@ pub(crate) async fn accept(
                     continue;
                 }
             };
+            let arrival = Arrival { node, address, throttle: Arc::clone(&throttle) };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                if let Some(suppressed) = throttle.allow() {
-                    tracing::warn!(
-                        %node, %remote, suppressed,
-                        "refused a connection: {CONNECTIONS_MAX} are open already"
-                    );
+                arrival.refuse(format_args!("{CONNECTIONS_MAX} are open already"));
+                continue;
+            };
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%node, %address, "cannot set TCP_NODELAY: {error}");
+            }
+            let Some(credentials) = security.credentials() else {
+                let connection = Connection::new(arrival, Transport::Plain(stream), None, place);
+                if accepted.send(Ok(connection)).await.is_err() {
+                    return;
                 }
                 continue;
             };
-            let connection = Connection {
-                stream,
-                node,
-                remote,
-                preface: Some(Preface {
-                    seen: 0,
-                    timeout: Box::pin(sleep(PREFACE_TIMEOUT)),
-                    throttle: Arc::clone(&throttle),
-                }),
-                _place: place,
-            };
-            if let Err(error) = connection.stream.set_nodelay(true) {
-                tracing::debug!(%node, %remote, "cannot set TCP_NODELAY: {error}");
+            while handshakes.try_join_next().is_some() {}
+            if handshakes.len() >= TLS_HANDSHAKES_MAX {
+                arrival.refuse(format_args!("{TLS_HANDSHAKES_MAX} TLS handshakes are under way"));
+                continue;
             }
-            if accepted.send(Ok(connection)).await.is_err() {
-                return;
-            }
+            let accepted = accepted.clone();
+            handshakes.spawn(async move {
+                match accept_tls(stream, &credentials).await {
+                    Ok((transport, names)) => {
+                        let connection = Connection::new(arrival, transport, Some(names), place);
+                        let _ = accepted.send(Ok(connection)).await; // The server may have ended.
+                    }
+                    Err(why) => arrival.refuse(why),
+                }
+            });
         }
     };
     stop.run_until_cancelled(accept_all).await;
 }
 
+/// Somebody who is at the door.
+#[derive(Debug)]
+struct Arrival {
+    node: NodeId,
+    address: SocketAddr,
+    throttle: Arc<Throttle>,
+}
+
+impl Arrival {
+    fn refuse(&self, why: impl fmt::Display) {
+        let Self { node, address: remote, throttle } = self;
+        if let Some(suppressed) = throttle.allow() {
+            tracing::warn!(%node, %remote, suppressed, "refused a connection: {why}");
+        }
+    }
+}
+
 /// A connection that is closed unless it begins as HTTP/2 does.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
-    node: NodeId,
-    remote: SocketAddr,
+    transport: Transport,
+    remote: Remote,
     /// Until it is complete.
     preface: Option<Preface>,
     _place: OwnedSemaphorePermit,
@@ -102,10 +133,22 @@ pub(crate) struct Connection {
 struct Preface {
     seen: usize,
     timeout: Pin<Box<Sleep>>,
-    throttle: Arc<Throttle>,
+    arrival: Arrival,
 }
 
 impl Connection {
+    fn new(
+        arrival: Arrival,
+        transport: Transport,
+        names: Option<CertificateNames>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        let remote = Remote { address: arrival.address, names: names.map(Arc::new) };
+        let timeout = Box::pin(sleep(PREFACE_TIMEOUT));
+        let preface = Some(Preface { seen: 0, timeout, arrival });
+        Self { transport, remote, preface, _place: place }
+    }
+
     /// Compares what has arrived with what must.
     fn check(&mut self, arrived: &[u8]) -> io::Result<()> {
         let Some(preface) = &mut self.preface else {
@@ -114,7 +157,12 @@ impl Connection {
         let rest = &PREFACE[preface.seen..];
         let length = rest.len().min(arrived.len());
         if arrived[..length] != rest[..length] {
-            return Err(self.refuse("it does not speak HTTP/2", io::ErrorKind::InvalidData));
+            let speaks_tls = preface.seen == 0 && begins_as_tls(arrived[0]);
+            let why = match (speaks_tls, &self.transport) {
+                (true, Transport::Plain(_)) => "it speaks TLS, and this node was started without",
+                _ => "it does not speak HTTP/2",
+            };
+            return Err(self.refuse(why, io::ErrorKind::InvalidData));
         }
         preface.seen += length;
         if preface.seen == PREFACE.len() {
@@ -124,10 +172,8 @@ impl Connection {
     }
 
     fn refuse(&self, why: &'static str, kind: io::ErrorKind) -> io::Error {
-        let Self { node, remote, .. } = self;
-        let throttle = self.preface.as_ref().map(|preface| &preface.throttle);
-        if let Some(suppressed) = throttle.and_then(|throttle| throttle.allow()) {
-            tracing::warn!(%node, %remote, suppressed, "refused a connection: {why}");
+        if let Some(Preface { arrival, .. }) = &self.preface {
+            arrival.refuse(why);
         }
         io::Error::new(kind, why)
     }
@@ -141,7 +187,7 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        let read = Pin::new(&mut this.transport).poll_read(cx, buffer);
         if let Some(preface) = &mut this.preface
             && read.is_pending()
             && preface.timeout.as_mut().poll(cx).is_ready()
@@ -159,7 +205,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        Pin::new(&mut self.get_mut().transport).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -167,26 +213,26 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+        Pin::new(&mut self.get_mut().transport).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.transport.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        Pin::new(&mut self.get_mut().transport).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        Pin::new(&mut self.get_mut().transport).poll_shutdown(cx)
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Remote;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Remote {
+        self.remote.clone()
     }
 }

@@ -36,6 +36,7 @@ use crate::peer::Links;
 use crate::pending::Proposal;
 use crate::queue::Sender;
 use crate::requests::Requests;
+use crate::security::{PeerSecurity, Security};
 use crate::service::Service;
 use crate::snapshots::{NewsSender, Snapshots};
 use crate::state_machine::StateMachine;
@@ -104,12 +105,16 @@ type OpenLog = Box<dyn FnOnce(WalConfig, OnCompletion) -> Result<Opened, OpenErr
 type OnCompletion = Box<dyn FnMut(Completion) + Send>;
 
 async fn launch<S: StateMachine>(
-    config: NodeConfig,
+    mut config: NodeConfig,
     bound: Option<TcpListener>,
     machine: S,
     open: OpenLog,
 ) -> Result<(RaftHandle<S>, NodeTask), StartError> {
+    if let Some(bound) = &bound {
+        config.listen = bound.local_addr().unwrap_or(config.listen);
+    }
     config.validate()?;
+    let security = Security::open(&config)?;
     let clock = Clock::start();
     let draining = CancellationToken::new();
     let (applied, watch_applied) = watch::channel(LogIndex::default());
@@ -128,9 +133,11 @@ async fn launch<S: StateMachine>(
 
     // From here on nothing fails.
     tracing::info!(node = %config.id, cluster = config.cluster, "listening on {local_addr}");
+    warn_of_plaintext(&config);
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let incarnation = identity.incarnation;
-    let identity = Arc::new(introduce(&config, incarnation, members.clone(), members_index));
+    let identity = introduce(&config, security, incarnation, members.clone(), members_index);
+    let identity = Arc::new(identity);
     let network = Network::start(&config, &identity, &members, senders, listener, &tasks, &stop);
     let Network { links, forwarders, proposals, reads, orders } = network;
     let (publisher, published) = Publisher::new(&identity, &node, &links, &wal, lost);
@@ -213,6 +220,7 @@ impl<S: StateMachine> Stages<S> {
 /// What the others are told about this node, and what it knows about them.
 fn introduce(
     config: &NodeConfig,
+    security: Security,
     incarnation: u128,
     members: Membership,
     members_index: LogIndex,
@@ -226,7 +234,24 @@ fn introduce(
     let now = config.advertise.as_ref().map(|_| wall_clock().0);
     let book = AddressBook::open(&config.data_dir, config.id, entry, &config.peers, now);
     let cluster = config.cluster.clone();
-    Identity::new(cluster, config.id, incarnation, book, members, members_index)
+    Identity::new(cluster, config.id, incarnation, book, security, members, members_index)
+}
+
+/// Whoever runs a node without TLS should know what that means.
+fn warn_of_plaintext(config: &NodeConfig) {
+    let node = config.id;
+    match config.security {
+        PeerSecurity::Tls(_) => {}
+        PeerSecurity::PlaintextOnLoopback => tracing::warn!(
+            %node,
+            "no TLS between nodes: every program on this machine can pass itself off as one"
+        ),
+        PeerSecurity::Plaintext => tracing::warn!(
+            %node,
+            "no TLS between nodes: whoever reaches the Raft port can pass itself off as one, read and change \
+             everything"
+        ),
+    }
 }
 
 /// The state machine as of the snapshot that the node starts from, if there is one.
@@ -362,7 +387,11 @@ fn serve(
 ) {
     let (accepted, connections) = mpsc::channel(ACCEPTED_MAX);
     let node = service.identity.id;
-    tasks.spawn(listener::accept(node, listener, accepted, stop.clone()));
+    let security = service.identity.security.clone();
+    if let Security::Tls(rotation) = &security {
+        tasks.spawn(Arc::clone(rotation).follow(stop.clone()));
+    }
+    tasks.spawn(listener::accept(node, listener, security, accepted, stop.clone()));
     let service = RaftServer::new(service);
     let service = service.max_decoding_message_size(MESSAGE_BYTES_MAX);
     let server = Server::builder()

@@ -322,7 +322,7 @@ impl LinkTask {
     async fn connect(&mut self) -> Result<Stream, LinkError> {
         let known = self.identity.book.get(self.peer);
         self.report.address = known.ok_or(LinkError::NoAddress)?.address;
-        let mut client = connect(&self.report.address).await?;
+        let mut client = connect(&self.identity, self.peer).await?;
         let (requests, outgoing) = mpsc::channel(1);
         let hello = Request::Hello(self.identity.hello(self.peer));
         // The queue is empty: there is room.

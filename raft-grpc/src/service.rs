@@ -1,7 +1,6 @@
 //! What the other nodes call: their Raft messages go into the driver's inbox, their forwarded
 //! proposals and orders into the queues at the door, and the answers back.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use crate::peer::Links;
 use crate::pending::{Answer, Forwarded, Proposal, Waiter};
 use crate::queue::{Refused, Sender};
 use crate::throttle::Throttle;
+use crate::transport::Remote;
 use crate::wire;
 use crate::wire::raft_server::Raft;
 
@@ -57,14 +57,14 @@ impl Raft for Service {
         request: Request<Streaming<wire::PeerRequest>>,
     ) -> Result<Response<Self::PeerStream>, Status> {
         use wire::peer_request::Content;
-        let remote = request.remote_addr();
+        let remote = request.extensions().get::<Remote>().cloned();
         let mut requests = request.into_inner();
         let first = within_greeting_timeout(requests.message()).await?;
         let hello = match first.and_then(|request| request.content) {
             Some(Content::Hello(hello)) => Some(hello),
             Some(Content::Frame(_) | Content::Addresses(_)) | None => None,
         };
-        let visit = self.admit(remote, hello)?;
+        let visit = self.admit(remote.as_ref(), hello)?;
         let (replies, stream) = mpsc::channel(REPLIES_MAX);
         let welcome = wire::peer_reply::Content::Welcome(self.identity.welcome());
         let content = Some(welcome);
@@ -80,7 +80,7 @@ impl Raft for Service {
         self.tasks.spawn(async move {
             let ended = stop.run_until_cancelled(messages.take_in()).await;
             if let Some(Err(status)) = ended {
-                complain(&throttle, remote, &status);
+                complain(&throttle, remote.as_ref(), &status);
                 let _ = replies.send(Err(status)).await; // The caller may be gone.
             }
         });
@@ -94,14 +94,14 @@ impl Raft for Service {
         request: Request<Streaming<wire::ForwardRequest>>,
     ) -> Result<Response<Self::ForwardStream>, Status> {
         use wire::forward_request::Content;
-        let remote = request.remote_addr();
+        let remote = request.extensions().get::<Remote>().cloned();
         let mut requests = request.into_inner();
         let first = within_greeting_timeout(requests.message()).await?;
         let hello = match first.and_then(|request| request.content) {
             Some(Content::Hello(hello)) => Some(hello),
             Some(Content::Proposals(_)) | None => None,
         };
-        let visit = self.admit(remote, hello)?;
+        let visit = self.admit(remote.as_ref(), hello)?;
         let (replies, stream) = mpsc::channel(REPLIES_MAX);
         let welcome = wire::forward_reply::Content::Welcome(self.identity.welcome());
         let _ = replies.send(Ok(forward_reply(welcome))).await; // The queue is empty.
@@ -116,7 +116,7 @@ impl Raft for Service {
         self.tasks.spawn(async move {
             let ended = stop.run_until_cancelled(forwarding.serve()).await;
             if let Some(Err(status)) = ended {
-                complain(&throttle, remote, &status);
+                complain(&throttle, remote.as_ref(), &status);
                 let _ = replies.send(Err(status)).await; // The caller may be gone.
             }
         });
@@ -143,12 +143,10 @@ impl Raft for Service {
 
 impl Service {
     /// Lets a caller in by its greeting.
-    fn admit(
-        &self,
-        remote: Option<SocketAddr>,
-        hello: Option<wire::Hello>,
-    ) -> Result<Visit, Status> {
+    fn admit(&self, remote: Option<&Remote>, hello: Option<wire::Hello>) -> Result<Visit, Status> {
         let admitted = hello.ok_or(Refusal::NoGreeting).and_then(|hello| {
+            let names = remote.and_then(|remote| remote.names.as_deref());
+            self.identity.check_certificate(&hello, names)?;
             let caller = self.identity.check_hello(&hello)?;
             let visit = Visitors::enter(&self.visitors, caller)?;
             self.identity.learn_from(caller, hello.members);
@@ -163,7 +161,7 @@ impl Service {
                 refused_peers().increment(1);
                 if let Some(suppressed) = self.throttle.allow() {
                     let node = self.identity.id;
-                    let remote = remote.map(tracing::field::display);
+                    let remote = remote.map(|remote| tracing::field::display(remote.address));
                     tracing::warn!(%node, remote, suppressed, "refused a peer: {why}");
                 }
                 Err(Status::from(&why))
@@ -180,8 +178,8 @@ async fn within_greeting_timeout<T>(
 }
 
 /// A stream that ended badly: a peer that broke a rule is worth a line, a broken connection is not.
-fn complain(throttle: &Throttle, remote: Option<SocketAddr>, status: &Status) {
-    let remote = remote.map(tracing::field::display);
+fn complain(throttle: &Throttle, remote: Option<&Remote>, status: &Status) {
+    let remote = remote.map(|remote| tracing::field::display(remote.address));
     if status.code() != tonic::Code::InvalidArgument && status.code() != tonic::Code::OutOfRange {
         tracing::debug!(remote, "a peer's stream broke: {}", status.message());
     } else if let Some(suppressed) = throttle.allow() {

@@ -37,8 +37,10 @@ async fn setup() -> Setup {
     let peers: BTreeMap<_, _> = peers.collect();
     let (node, _task) = start_on_disk(&SimDisk::new(1), peers).await;
     let SocketAddr::V4(address) = node.local_addr() else { panic!("it listens on 127.0.0.1") };
-    let client = connect(&address.to_string()).await.unwrap();
     let identity = identity_of("test", 2, &[1, 2, 3], 0);
+    let address = address.to_string();
+    identity.book.merge(vec![wire::Member { node: 1, address, version: 1, ..Default::default() }]);
+    let client = connect(&identity, id(1)).await.unwrap();
     Setup { node, client, identity }
 }
 
