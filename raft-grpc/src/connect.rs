@@ -51,12 +51,15 @@ pub(crate) enum LinkError {
     Closed,
 }
 
-/// All of an error on one line: those of tonic say what happened only in their sources.
+/// All of an error on one line: those of tonic say what happened only in their sources, and others say it twice.
 fn chain(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        line = format!("{line}: {error}");
+        let next = error.to_string();
+        if !line.ends_with(&next) {
+            line = format!("{line}: {next}");
+        }
         source = error.source();
     }
     line
@@ -129,33 +132,43 @@ pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(0)
 }
 
-/// Tells the log about a link: each loss and each recovery once, not each attempt.
+/// Tells the log about a link: each loss and each recovery once, not each attempt; but again if there is another
+/// reason, because a node that was down may have come up as a stranger.
 #[derive(Debug)]
 pub(crate) struct LinkReport {
     pub(crate) node: NodeId,
     pub(crate) peer: NodeId,
     pub(crate) address: String,
-    pub(crate) down: bool,
+    /// Why there is no connection, but for the numbers in it, such as the time.
+    told: Option<String>,
 }
 
 impl LinkReport {
     pub(crate) fn new(node: NodeId, peer: NodeId) -> Self {
-        Self { node, peer, address: String::new(), down: false }
+        Self { node, peer, address: String::new(), told: None }
     }
 
     pub(crate) fn connected(&mut self) {
-        self.down = false;
+        self.told = None;
         let Self { node, peer, address, .. } = self;
         tracing::info!(%node, "connected to {peer} at {address}");
     }
 
     pub(crate) fn lost(&mut self, why: &LinkError) {
+        let is_news = self.is_news(&why.to_string());
         let Self { node, peer, address, .. } = self;
-        if std::mem::replace(&mut self.down, true) {
-            tracing::debug!(%node, "no connection to {peer} at {address}: {why}");
-        } else {
+        if is_news {
             tracing::warn!(%node, "no connection to {peer} at {address}: {why}; trying again");
+        } else {
+            tracing::debug!(%node, "no connection to {peer} at {address}: {why}");
         }
+    }
+
+    fn is_news(&mut self, why: &str) -> bool {
+        let reason: String = why.chars().filter(|character| !character.is_ascii_digit()).collect();
+        let is_news = self.told.as_ref() != Some(&reason);
+        self.told = Some(reason);
+        is_news
     }
 }
 
@@ -174,5 +187,22 @@ mod tests {
         assert_ne!(backoff.next_pause(), backoff.next_pause());
         backoff.reset();
         assert!(backoff.next_pause() <= PAUSE_MIN);
+    }
+
+    #[test]
+    fn a_reason_is_told_once_and_another_one_too() {
+        let id = |number| NodeId::new(number).unwrap();
+        let mut report = LinkReport::new(id(1), id(2));
+        let words = ["it is down", "it is down", "late by 1 s", "late by 29 s", "it is down"];
+        assert_eq!(words.map(|why| report.is_news(why)), [true, false, true, false, true]);
+        report.connected();
+        assert!(report.is_news("it is down"));
+    }
+
+    #[test]
+    fn what_an_error_says_twice_is_written_once() {
+        let inner = std::io::Error::other("the cause");
+        let outer = std::io::Error::other(inner);
+        assert_eq!(chain(&outer), "the cause");
     }
 }

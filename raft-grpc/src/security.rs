@@ -23,7 +23,7 @@ mod credentials;
 mod rotation;
 #[cfg(test)]
 #[path = "../tests/harness/certificates.rs"]
-mod testing;
+pub(crate) mod testing;
 
 pub(crate) use credentials::Credentials;
 use rotation::{Files, Rotation};
@@ -160,6 +160,13 @@ impl Security {
                 Ok(Self::Tls(Arc::new(Rotation::open(node, cluster, files.clone())?)))
             }
         }
+    }
+
+    /// Of a node of this cluster with these files.
+    #[cfg(test)]
+    pub(crate) fn with_files(cluster: &str, node: NodeId, files: TlsFiles) -> Self {
+        let rotation = Rotation::open(node, cluster.into(), files).expect("files of that node");
+        Self::Tls(Arc::new(rotation))
     }
 
     /// What a new connection uses, unless it is plaintext.

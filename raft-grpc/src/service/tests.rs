@@ -21,6 +21,8 @@ use crate::wire::forward_request::Content as Forward;
 use crate::wire::peer_request::Content as Peer;
 use crate::wire::raft_client::RaftClient;
 
+mod liars;
+
 fn id(number: u64) -> NodeId {
     NodeId::new(number).unwrap()
 }

@@ -2,6 +2,7 @@
 //! warning, and an address of its own, so that its port stays free while it is down.
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its part")]
 
+pub mod certificates;
 pub mod logs;
 
 use std::collections::BTreeMap;
