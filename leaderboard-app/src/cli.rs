@@ -1,12 +1,12 @@
 //! The command line: `leaderboard node …`, `leaderboard balancer …`, what operators do (`status`, `members`,
-//! `transfer`, `snapshot`) and `leaderboard log …`.
+//! `transfer`, `snapshot`), `leaderboard log …` and `leaderboard certs …`.
 //!
 //! Options come from flags, then from the environment (`LEADERBOARD_…`), then from the TOML file of
 //! `--config`. Exit codes: 0 done, 1 failed, 2 bad usage, 3 refused for safety (a foreign data
 //! directory, a damaged log), 4 disk failure; 130 and 143 after a second SIGINT or SIGTERM.
 
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use raft_grpc::{Fatal, StartError};
 use tracing_subscriber::EnvFilter;
 
 use crate::balancer::{self, BalancerArgs, BalancerError};
+use crate::certs::{self, CertsArgs, CertsError};
 use crate::log_command::{self, LogArgs};
 use crate::node::{self, NodeArgs, NodeError};
 use crate::operate::{self, MembersArgs, SnapshotArgs, StatusArgs, TransferArgs};
@@ -96,6 +97,8 @@ enum Command {
     Snapshot(SnapshotArgs),
     /// Look into the log directory of a node that does not run
     Log(LogArgs),
+    /// Make certificates for TLS between nodes
+    Certs(CertsArgs),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -132,6 +135,9 @@ where
     if let Command::Log(args) = &cli.command {
         // What it finds is its output, and it may be interrupted at any time: no log lines, no signals.
         return ExitCode::from(log_command::run(args));
+    }
+    if let Command::Certs(args) = &cli.command {
+        return print_or_fail(certs::run(args), &cli);
     }
     start_logging(&cli.common);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -173,7 +179,7 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Node(args) => Ok(node::run(args.clone(), shutdown(cli)?).await?),
         Command::Balancer(args) => Ok(balancer::run(args.clone(), shutdown(cli)?).await?),
         // Done before there was a runtime.
-        Command::Log(_) => Ok(()),
+        Command::Log(_) | Command::Certs(_) => Ok(()),
     }
 }
 
@@ -205,6 +211,21 @@ impl From<BalancerError> for Failure {
             _ => FAILED,
         };
         Self { exit_code, message: error.to_string() }
+    }
+}
+
+/// For a command that has nothing to say but its result, and needs no runtime.
+fn print_or_fail(result: Result<String, CertsError>, cli: &Cli) -> ExitCode {
+    match result {
+        Ok(words) => {
+            // Whoever closes the pipe has read enough.
+            let _ = io::stdout().write_all(words.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let is_usage = matches!(error, CertsError::Name(_));
+            failed(if is_usage { BAD_USAGE } else { FAILED }, &error.to_string(), cli)
+        }
     }
 }
 

@@ -8,7 +8,8 @@
 //!   nodes hold the same; a [`snapshot`] is all of it as bytes.
 //! - **The node**: [`node`] runs that state on `raft-grpc` and answers HTTP.
 //! - **The command line**: [`cli`], with [`balancer`] as the second thing that it can run, what operators ask of
-//!   a running cluster, and `leaderboard log`, which looks into the log directory of a node that does not run.
+//!   a running cluster, `leaderboard log`, which looks into the log directory of a node that does not run, and
+//!   [`certs`], which makes certificates for nodes.
 //!
 //! The life of a vote: `POST /add_vote` is read and checked, becomes the bytes of a command, is
 //! proposed, replicated and applied on every node; the reply of the node that was asked travels back as
@@ -18,6 +19,7 @@
 pub mod balancer;
 pub mod board;
 mod byte_size;
+pub mod certs;
 pub mod cli;
 mod codec;
 pub mod command;

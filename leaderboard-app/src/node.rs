@@ -20,6 +20,7 @@ mod args;
 pub(crate) mod note;
 
 pub use args::NodeArgs;
+pub(crate) use args::node_id;
 
 /// How a node runs.
 #[derive(Clone, Debug)]

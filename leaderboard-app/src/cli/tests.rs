@@ -57,6 +57,7 @@ fn wrong_values_are_bad_usage() {
         "--trailing-bytes-max 1MB",
         "--log-format xml",
         "--log =/=",
+        "--insecure-peers=maybe",
         "--no-such-flag",
     ] {
         let flag = wrong.split(' ').next().unwrap();
@@ -81,6 +82,9 @@ fn a_configuration_file_gives_defaults_and_flags_win() {
         peers = { 1 = "a:1", 2 = "b:2" }
         http-peers = ["1=a:3"]
         election-timeout = "900ms"
+        tls-ca = "ca.pem"
+        tls_cert = "n2.pem"
+        insecure-peers = true
         [balancer]
         nodes = ["a:3"]
         "#,
@@ -94,6 +98,9 @@ fn a_configuration_file_gives_defaults_and_flags_win() {
     assert_eq!(args.peers.len(), 2);
     assert_eq!(args.http_peers.len(), 1);
     assert_eq!(args.http, "0.0.0.0:99");
+    assert_eq!(args.tls_ca, Some("ca.pem".into()));
+    assert_eq!((args.tls_cert, args.tls_key), (Some("n2.pem".into()), None));
+    assert!(args.insecure_peers);
     assert_eq!(args.election_timeout.as_millis(), 900);
     let args = node_of(&format!("leaderboard --config {path} node --id 1 --election-timeout 1s"));
     assert_eq!((args.id.get(), args.election_timeout.as_millis()), (1, 1000));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use raft_grpc::{NodeConfig, NodeId};
+use raft_grpc::{NodeConfig, NodeId, PeerSecurity, TlsFiles};
 
 use super::{NodeError, NodeSettings};
 use crate::byte_size::parse_bytes;
@@ -79,6 +79,20 @@ pub struct NodeArgs {
     /// The cluster's name, the same on all its nodes; 1 to 64 bytes
     #[arg(long, env = "LEADERBOARD_CLUSTER", value_name = "NAME", default_value = "leaderboard")]
     pub cluster: String,
+    /// The authorities whose certificates make a node of this cluster, in PEM. With --tls-cert and --tls-key
+    /// nodes prove to each other who they are, and nobody else can listen; `leaderboard certs` makes all three
+    #[arg(long, env = "LEADERBOARD_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// This node's certificate, in PEM, with its name: n1.CLUSTER.raft.internal for node 1
+    #[arg(long, env = "LEADERBOARD_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, in PEM
+    #[arg(long, env = "LEADERBOARD_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Talk to other nodes without TLS although other machines can reach --raft: everyone there can pass
+    /// for a node, read and change everything
+    #[arg(long, env = "LEADERBOARD_INSECURE_PEERS")]
+    pub insecure_peers: bool,
     /// A follower that hears nothing campaigns after once to twice this time (ms, s, m)
     #[arg(
         long,
@@ -190,6 +204,8 @@ impl NodeArgs {
             )));
         }
         let listen = resolve(&self.raft).await?;
+        let tls = tls_files(self.tls_ca, self.tls_cert, self.tls_key)?;
+        let security = security(tls, self.insecure_peers, &self.raft, listen)?;
         let http = resolve(&self.http).await?;
         let advertise = match self.advertise {
             None if self.join && (listen.ip().is_unspecified() || listen.port() == 0) => {
@@ -208,6 +224,7 @@ impl NodeArgs {
             snapshot_after_bytes: self.snapshot_after_bytes,
             trailing_bytes_max: self.trailing_bytes_max,
             snapshot_bytes_per_second_max: self.snapshot_bytes_per_second_max,
+            security,
             election_timeout: self.election_timeout,
             heartbeat_interval: self.heartbeat_interval,
             request_timeout: self.request_timeout,
@@ -222,6 +239,53 @@ impl NodeArgs {
             connections_max: usize::try_from(self.connections_max).unwrap_or(usize::MAX),
             ..NodeSettings::new(raft, http)
         })
+    }
+}
+
+/// All three options, or none.
+fn tls_files(
+    ca: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Option<TlsFiles>, NodeError> {
+    match (ca, certificate, key) {
+        (None, None, None) => Ok(None),
+        (Some(ca), Some(certificate), Some(key)) => Ok(Some(TlsFiles { ca, certificate, key })),
+        (ca, certificate, key) => {
+            let given = [("--tls-ca", ca), ("--tls-cert", certificate), ("--tls-key", key)];
+            let missing: Vec<&str> = given
+                .iter()
+                .filter(|(_, file)| file.is_none())
+                .map(|(option, _)| *option)
+                .collect();
+            let missing = missing.join(" and ");
+            Err(NodeError::Usage(format!("TLS between nodes also needs {missing}")))
+        }
+    }
+}
+
+/// Without TLS only this machine may reach the node, unless that was asked for.
+fn security(
+    tls: Option<TlsFiles>,
+    insecure: bool,
+    raft: &str,
+    listen: SocketAddr,
+) -> Result<PeerSecurity, NodeError> {
+    match (tls, insecure) {
+        (Some(_), true) => Err(NodeError::Usage(
+            "--insecure-peers does without TLS, --tls-ca and the like ask for it: choose one"
+                .into(),
+        )),
+        (Some(files), false) => Ok(PeerSecurity::Tls(files)),
+        (None, true) => Ok(PeerSecurity::Plaintext),
+        (None, false) if listen.ip().to_canonical().is_loopback() => {
+            Ok(PeerSecurity::PlaintextOnLoopback)
+        }
+        (None, false) => Err(NodeError::Usage(format!(
+            "other machines can reach --raft {raft}, and without TLS each of them could pass for a node: give \
+             --tls-ca, --tls-cert and --tls-key (`leaderboard certs` makes the files), or --insecure-peers if \
+             you trust everyone on that network"
+        ))),
     }
 }
 
@@ -246,7 +310,7 @@ async fn resolve(address: &str) -> Result<SocketAddr, NodeError> {
     })
 }
 
-fn node_id(text: &str) -> Result<NodeId, String> {
+pub(crate) fn node_id(text: &str) -> Result<NodeId, String> {
     let id = text.parse().ok().and_then(NodeId::new);
     id.ok_or_else(|| "a node's id is a whole number from 1".to_owned())
 }
@@ -291,4 +355,30 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn duration_or_zero(text: &str) -> Result<Duration, String> {
     parse_duration(text)
         .ok_or_else(|| "a duration is a whole number of ms, s or m, as in 300ms or 5s".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_tls_other_machines_are_only_let_in_if_that_is_asked_for() {
+        let tls = || Some(TlsFiles { ca: "a".into(), certificate: "b".into(), key: "c".into() });
+        let choose = |tls, insecure, listen: &str| {
+            security(tls, insecure, listen, listen.parse().unwrap()).map_err(|why| why.to_string())
+        };
+        for near in ["127.0.0.1:7081", "[::1]:7081"] {
+            assert_eq!(choose(None, false, near), Ok(PeerSecurity::PlaintextOnLoopback));
+            assert_eq!(choose(None, true, near), Ok(PeerSecurity::Plaintext));
+        }
+        let far = "10.0.0.1:7081";
+        let why = choose(None, false, far).unwrap_err();
+        assert!(why.contains(far) && why.contains("--insecure-peers"), "{why}");
+        assert_eq!(choose(None, true, far), Ok(PeerSecurity::Plaintext));
+        assert!(matches!(choose(tls(), false, far), Ok(PeerSecurity::Tls(_))));
+        assert!(choose(tls(), true, far).unwrap_err().contains("choose one"));
+        assert_eq!(tls_files(None, None, None).unwrap(), None);
+        let why = tls_files(None, Some("b".into()), None).unwrap_err().to_string();
+        assert!(why.ends_with("--tls-ca and --tls-key"), "{why}");
+    }
 }
