@@ -4,6 +4,8 @@
 //! cargo run --release --example cluster
 //! ```
 //!
+//! With `-- --tls` the nodes speak TLS to each other.
+//!
 //! Kill nodes with `k 2` or from elsewhere with `kill -9`, restart them with `r 2`, and watch
 //! elections and recoveries being told line by line. The data stays: start again and the scores are
 //! there.

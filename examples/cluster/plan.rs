@@ -7,12 +7,20 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use leaderboard_app::certs::{self, CertsArgs};
+use raft_core::NodeId;
 
 /// The balancer's port unless told otherwise; node *i* answers HTTP *i* ports above it.
 const BASE_PORT: u16 = 8080;
 
 /// Raft ports are this far below the HTTP ports.
 const RAFT_BELOW_HTTP: u16 = 1000;
+
+/// The name of the cluster, which is in the certificates: what it is unless told otherwise.
+const CLUSTER: &str = "leaderboard";
+
+/// How long certificates are valid; there are new ones at every start.
+const CERTIFICATE_DAYS: u32 = 365;
 
 /// Remembers how many nodes the data belongs to.
 const NODES_FILE: &str = "nodes";
@@ -44,6 +52,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "BASE", default_value_t = BASE_PORT,
           value_parser = clap::value_parser!(u16).range(1024..=65_000))]
     base_port: u16,
+    /// Nodes prove to each other who they are, and encrypt what they say, with certificates in the data
+    /// directory that are made at every start
+    #[arg(long)]
+    tls: bool,
 }
 
 /// One of the processes.
@@ -79,6 +91,7 @@ pub(crate) struct Plan {
     base_port: u16,
     listen: SocketAddr,
     data_dir: PathBuf,
+    tls: bool,
 }
 
 impl Plan {
@@ -92,7 +105,8 @@ impl Plan {
                 .ok_or("this program is not below a cargo target directory: give --data-dir DIR")?,
         };
         let listen = options.listen.unwrap_or_else(|| loopback(options.base_port));
-        let plan = Self { nodes: options.nodes, base_port: options.base_port, listen, data_dir };
+        let Options { nodes, base_port, tls, .. } = *options;
+        let plan = Self { nodes, base_port, listen, data_dir, tls };
         match plan.nodes().find(|&id| listen.port() == plan.http(id).port()) {
             Some(id) => Err(format!(
                 "--listen {listen} takes the HTTP port of node {id}: choose another, or move the \
@@ -122,7 +136,25 @@ impl Plan {
                 _ => format!("cannot listen on {address} ({purpose}): {error}; {advice}"),
             })?;
         }
-        self.claim_data_dir()
+        self.claim_data_dir()?;
+        self.make_certificates()
+    }
+
+    /// New certificates for all nodes, if they are wanted; the authority stays.
+    fn make_certificates(&self) -> Result<(), String> {
+        if !self.tls {
+            return Ok(());
+        }
+        let certs = CertsArgs {
+            out: self.certs_dir(),
+            cluster: CLUSTER.to_owned(),
+            nodes: self.nodes().filter_map(node_id).collect(),
+            days: CERTIFICATE_DAYS,
+            renew: true,
+        };
+        certs::make(&certs)
+            .map(|_| ())
+            .map_err(|error| format!("cannot make certificates: {error}"))
     }
 
     /// Members are fixed by the data: nodes that believe in clusters of different sizes could
@@ -177,6 +209,10 @@ impl Plan {
         self.data_dir.join(format!("node-{id}"))
     }
 
+    fn certs_dir(&self) -> PathBuf {
+        self.data_dir.join("certs")
+    }
+
     /// Where the standard output and error of a process go.
     pub(crate) fn log(&self, member: Member) -> PathBuf {
         self.data_dir.join(match member {
@@ -202,6 +238,13 @@ impl Plan {
                 option("--http-peers", list(&|id| format!("{id}={}", self.http(id))));
                 // So that nodes which join later learn where the others are.
                 option("--advertise", self.raft(id).to_string().into());
+                if let Some(node) = node_id(id).filter(|_| self.tls) {
+                    let files = certs::files(&self.certs_dir(), node);
+                    option("--cluster", CLUSTER.into());
+                    option("--tls-ca", files.ca.into());
+                    option("--tls-cert", files.certificate.into());
+                    option("--tls-key", files.key.into());
+                }
                 arguments.insert(0, "node".into());
             }
             Member::Balancer => {
@@ -212,6 +255,11 @@ impl Plan {
         }
         arguments
     }
+}
+
+/// As the library wants it; the numbers of nodes begin at 1.
+fn node_id(id: u16) -> Option<NodeId> {
+    NodeId::new(id.into())
 }
 
 fn loopback(port: u16) -> SocketAddr {
@@ -265,6 +313,25 @@ mod tests {
         assert_eq!(flag(&plan, Member::Balancer, "--listen"), "127.0.0.1:9500");
         assert_eq!(flag(&plan, Member::Node(1), "--http"), "127.0.0.1:9501");
         assert_eq!(flag(&plan, Member::Node(1), "--raft"), "127.0.0.1:8501");
+    }
+
+    #[test]
+    fn certificates_are_made_and_given_to_the_nodes_if_they_are_wanted() {
+        let plain = plan(&[]).expect("it can run");
+        assert!(!plain.arguments(Member::Node(1)).iter().any(|argument| argument == "--tls-ca"));
+        assert_eq!(plain.make_certificates(), Ok(()));
+        assert!(!plain.certs_dir().exists());
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = ["cluster", "--tls", "--data-dir", dir.path().to_str().expect("UTF-8")];
+        let options = Options::try_parse_from(options).expect("valid");
+        let plan = Plan::new(&options).expect("it can run");
+        for _start in 1..=2 {
+            assert_eq!(plan.make_certificates(), Ok(()));
+            for option in ["--tls-ca", "--tls-cert", "--tls-key"] {
+                let file = flag(&plan, Member::Node(3), option);
+                assert!(Path::new(&file).exists(), "{file}");
+            }
+        }
     }
 
     #[test]

@@ -204,8 +204,6 @@ impl NodeArgs {
             )));
         }
         let listen = resolve(&self.raft).await?;
-        let tls = tls_files(self.tls_ca, self.tls_cert, self.tls_key)?;
-        let security = security(tls, self.insecure_peers, &self.raft, listen)?;
         let http = resolve(&self.http).await?;
         let advertise = match self.advertise {
             None if self.join && (listen.ip().is_unspecified() || listen.port() == 0) => {
@@ -215,9 +213,11 @@ impl NodeArgs {
                     self.raft
                 )));
             }
-            None if self.join => Some(self.raft),
+            None if self.join => Some(self.raft.clone()),
             given => given,
         };
+        let tls = tls_files(self.tls_ca, self.tls_cert, self.tls_key)?;
+        let security = security(tls, self.insecure_peers, &self.raft, listen)?;
         let raft = NodeConfig {
             join: self.join,
             advertise,

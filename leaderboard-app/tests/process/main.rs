@@ -37,6 +37,7 @@ fn bad_usage_is_exit_code_2_and_says_what_to_do() {
             "say where with --advertise",
         ),
         (vec!["members", "add", "4", "a:1"], "<HTTP_ADDR>"),
+        (vec!["certs", "--out", data, "--nodes", "1", "--cluster", "A B"], "lower-case"),
     ] {
         let (code, stderr) = run(leaderboard(&words));
         assert_eq!(code, Some(2), "{words:?}: {stderr}");
@@ -51,6 +52,62 @@ fn bad_usage_is_exit_code_2_and_says_what_to_do() {
     let help = leaderboard(&["--help"]).output().unwrap();
     assert_eq!(help.status.code(), Some(0));
     assert!(String::from_utf8(help.stdout).unwrap().contains("Exit codes: 0 done"));
+}
+
+/// A cluster of one with the files of node `certified` in `directory`.
+fn tls_node(directory: &Path, certified: u64) -> Command {
+    let mut command = node(&directory.join("data"));
+    let file = |name: String| directory.join("certs").join(name);
+    command.arg("--tls-ca").arg(file("ca.pem".into()));
+    command.arg("--tls-cert").arg(file(format!("n{certified}.pem")));
+    // The third from the environment, as any option can be.
+    command.env("LEADERBOARD_TLS_KEY", file(format!("n{certified}.key")));
+    command
+}
+
+#[test]
+fn certificates_are_made_once_and_a_node_starts_with_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("certs").to_str().unwrap().to_owned();
+    let certs = |nodes| leaderboard(&["certs", "--out", &out, "--nodes", nodes]);
+    let made = certs("1,2").output().unwrap();
+    let stdout = String::from_utf8(made.stdout).unwrap();
+    assert_eq!(made.status.code(), Some(0));
+    assert!(stdout.contains("--tls-key") && stdout.contains("n2.key"), "{stdout}");
+    let (code, stderr) = run(certs("2,3"));
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("n2.pem is there already"), "{stderr}");
+
+    let mut running = Running::start(tls_node(directory.path(), 1));
+    let address = running.http_address();
+    wait_until_ready(&address);
+    running.signal("TERM");
+    assert_eq!(running.exit_code(), Some(0));
+
+    let (code, stderr) = run(tls_node(directory.path(), 2));
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("n1.leaderboard.raft.internal"), "{stderr}");
+}
+
+#[test]
+fn a_node_without_tls_that_others_can_reach_must_be_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = |more: &[&str]| {
+        let mut command = leaderboard(&["node", "--id", "1", "--http", "127.0.0.1:0"]);
+        command.args(["--raft", "0.0.0.0:0", "--peers", "1=127.0.0.1:1", "--data-dir"]);
+        command.arg(directory.path()).args(more);
+        command
+    };
+    let (code, stderr) = run(open(&[]));
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("--tls-ca") && stderr.contains("--insecure-peers"), "{stderr}");
+    let (code, stderr) = run(open(&["--tls-cert", "n1.pem"]));
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("--tls-ca and --tls-key"), "{stderr}");
+    let mut running = Running::start(open(&["--insecure-peers"]));
+    running.log_line("no TLS between nodes");
+    running.signal("TERM");
+    assert_eq!(running.exit_code(), Some(0));
 }
 
 #[test]
