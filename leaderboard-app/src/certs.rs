@@ -195,6 +195,7 @@ impl Authority {
         let name = TlsFiles::node_name(&self.cluster, node)?;
         let mut params = CertificateParams::new([name]).map_err(sign)?;
         params.distinguished_name = named(&node.to_string(), &self.cluster);
+        params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

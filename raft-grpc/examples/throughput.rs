@@ -1,13 +1,16 @@
 //! Three nodes in one process, each with its own log in the temporary directory, and as many
-//! clients as you like: `throughput [clients] [seconds]`.
+//! clients as you like: `throughput [clients] [seconds] [DIR]`. With DIR the nodes speak TLS, with the files that
+//! `leaderboard certs --cluster throughput --nodes 1,2,3 --out DIR` makes.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft_grpc::{
-    AppliedEntry, Capture, Consistency, NodeConfig, NodeId, RaftHandle, RestoreError, StateMachine,
+    AppliedEntry, Capture, Consistency, NodeConfig, NodeId, PeerSecurity, RaftHandle, RestoreError,
+    StateMachine, TlsFiles,
 };
 use tokio::task::JoinSet;
 
@@ -36,6 +39,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let clients: usize = arguments.next().map_or(Ok(256), |clients| clients.parse())?;
     let seconds: u64 = arguments.next().map_or(Ok(5), |seconds| seconds.parse())?;
+    let certificates = arguments.next().map(PathBuf::from);
     let dir = tempfile::tempdir()?;
     let mut peers = BTreeMap::new();
     let mut listeners = Vec::new();
@@ -48,7 +52,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (id, listener) in listeners {
         let data_dir = dir.path().join(id.to_string());
         let listen = listener.local_addr()?;
-        let config = NodeConfig::new("throughput", id, data_dir, listen, peers.clone());
+        let mut config = NodeConfig::new("throughput", id, data_dir, listen, peers.clone());
+        if let Some(dir) = &certificates {
+            config.security = PeerSecurity::Tls(TlsFiles {
+                ca: dir.join("ca.pem"),
+                certificate: dir.join(format!("{id}.pem")),
+                key: dir.join(format!("{id}.key")),
+            });
+        }
         let (handle, _task) = raft_grpc::start_on(listener, config, Counter::default()).await?;
         nodes.push(handle);
     }

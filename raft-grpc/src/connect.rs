@@ -51,9 +51,13 @@ pub(crate) enum LinkError {
     Closed,
 }
 
-/// All of an error on one line: those of tonic say what happened only in their sources, and others say it twice.
+/// All of an error on one line: those of tonic say what happened only in their sources.
 fn chain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
+    with_causes(error.to_string(), error)
+}
+
+/// A line, and what is behind the error that it is about, unless the line ends with it already.
+fn with_causes(mut line: String, error: &dyn Error) -> String {
     let mut source = error.source();
     while let Some(error) = source {
         let next = error.to_string();
@@ -66,10 +70,7 @@ fn chain(error: &dyn Error) -> String {
 }
 
 fn describe(status: &Status) -> String {
-    match status.source() {
-        Some(source) => format!("{}: {}", status.message(), chain(source)),
-        None => status.message().to_owned(),
-    }
+    with_causes(status.message().to_owned(), status)
 }
 
 /// Opens a connection to `peer`, where this node knows it.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use raft_core::NodeId;
+use rustls::PeerIncompatible;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -61,10 +62,13 @@ fn names_in(stream: &TlsStream<TcpStream>) -> CertificateNames {
     own.map(CertificateNames::of).unwrap_or_default()
 }
 
-/// Why a handshake failed. The one mistake that everybody makes gets plain words.
+/// Why a handshake failed. The mistakes that everybody makes get plain words.
 fn why_no_tls(error: &io::Error) -> String {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     match cause {
+        Some(rustls::Error::PeerIncompatible(
+            PeerIncompatible::SupportedVersionsExtensionRequired,
+        )) => "it does not speak TLS 1.3".to_owned(),
         Some(rustls::Error::InvalidMessage(_)) => {
             "it does not speak TLS, as this node does; was it started without?".to_owned()
         }
@@ -221,7 +225,15 @@ impl AsyncRead for Transport {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer).map_err(|error| {
+                // A process that was killed says no goodbye, and rustls many words about it.
+                match error.kind() {
+                    io::ErrorKind::UnexpectedEof => {
+                        io::Error::new(error.kind(), "it closed the connection")
+                    }
+                    _ => error,
+                }
+            }),
         }
     }
 }
