@@ -21,6 +21,7 @@ use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
+use crate::meters::refused_peers;
 use crate::security::{CertificateNames, Security};
 use crate::throttle::Throttle;
 use crate::transport::{Remote, Transport, accept_tls, begins_as_tls};
@@ -113,6 +114,7 @@ struct Arrival {
 impl Arrival {
     fn refuse(&self, why: impl fmt::Display) {
         let Self { node, address: remote, throttle } = self;
+        refused_peers().increment(1);
         if let Some(suppressed) = throttle.allow() {
             tracing::warn!(%node, %remote, suppressed, "refused a connection: {why}");
         }

@@ -142,6 +142,13 @@ pub(crate) fn refused_peers() -> Counter {
     metrics::counter!("raft_peers_refused_total")
 }
 
+/// Until when this node's certificate is valid, in seconds since 1970.
+pub(crate) fn certificate_expires(timestamp: u64) {
+    describe();
+    // Exact up to 2^53.
+    metrics::gauge!("raft_certificate_expires_timestamp_seconds").set(timestamp as f64);
+}
+
 fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     static ONCE: Once = Once::new();
@@ -167,6 +174,10 @@ fn describe() {
             "Connections that were refused: of strangers, or of a member that is not what it says"
         );
         refused_peers().increment(0);
+        describe_gauge!(
+            "raft_certificate_expires_timestamp_seconds",
+            "When the certificate of this node expires, in seconds since 1970; only there with TLS"
+        );
         describe_histogram!(
             "raft_proposal_seconds",
             Unit::Seconds,

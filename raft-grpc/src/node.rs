@@ -36,7 +36,7 @@ use crate::peer::Links;
 use crate::pending::Proposal;
 use crate::queue::Sender;
 use crate::requests::Requests;
-use crate::security::{PeerSecurity, Security};
+use crate::security::Security;
 use crate::service::Service;
 use crate::snapshots::{NewsSender, Snapshots};
 use crate::state_machine::StateMachine;
@@ -133,7 +133,7 @@ async fn launch<S: StateMachine>(
 
     // From here on nothing fails.
     tracing::info!(node = %config.id, cluster = config.cluster, "listening on {local_addr}");
-    warn_of_plaintext(&config);
+    config.security.warn(config.id);
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let incarnation = identity.incarnation;
     let identity = introduce(&config, security, incarnation, members.clone(), members_index);
@@ -235,23 +235,6 @@ fn introduce(
     let book = AddressBook::open(&config.data_dir, config.id, entry, &config.peers, now);
     let cluster = config.cluster.clone();
     Identity::new(cluster, config.id, incarnation, book, security, members, members_index)
-}
-
-/// Whoever runs a node without TLS should know what that means.
-fn warn_of_plaintext(config: &NodeConfig) {
-    let node = config.id;
-    match config.security {
-        PeerSecurity::Tls(_) => {}
-        PeerSecurity::PlaintextOnLoopback => tracing::warn!(
-            %node,
-            "no TLS between nodes: every program on this machine can pass itself off as one"
-        ),
-        PeerSecurity::Plaintext => tracing::warn!(
-            %node,
-            "no TLS between nodes: whoever reaches the Raft port can pass itself off as one, read and change \
-             everything"
-        ),
-    }
 }
 
 /// The state machine as of the snapshot that the node starts from, if there is one.

@@ -136,6 +136,22 @@ impl PeerSecurity {
             Self::Tls(_) => TlsFiles::node_name(&config.cluster, config.id).map(|_| ()),
         }
     }
+
+    /// Whoever runs a node without TLS should know what that means.
+    pub(crate) fn warn(&self, node: NodeId) {
+        match self {
+            Self::Tls(_) => {}
+            Self::PlaintextOnLoopback => tracing::warn!(
+                %node,
+                "no TLS between nodes: every program on this machine can pass itself off as one"
+            ),
+            Self::Plaintext => tracing::warn!(
+                %node,
+                "no TLS between nodes: whoever reaches the Raft port can pass itself off as one, read and \
+                 change everything"
+            ),
+        }
+    }
 }
 
 /// Can only this machine reach it?

@@ -57,7 +57,7 @@ impl Raft for Service {
         request: Request<Streaming<wire::PeerRequest>>,
     ) -> Result<Response<Self::PeerStream>, Status> {
         use wire::peer_request::Content;
-        let remote = request.extensions().get::<Remote>().cloned();
+        let remote = Remote::of(&request);
         let mut requests = request.into_inner();
         let first = within_greeting_timeout(requests.message()).await?;
         let hello = match first.and_then(|request| request.content) {
@@ -94,7 +94,7 @@ impl Raft for Service {
         request: Request<Streaming<wire::ForwardRequest>>,
     ) -> Result<Response<Self::ForwardStream>, Status> {
         use wire::forward_request::Content;
-        let remote = request.extensions().get::<Remote>().cloned();
+        let remote = Remote::of(&request);
         let mut requests = request.into_inner();
         let first = within_greeting_timeout(requests.message()).await?;
         let hello = match first.and_then(|request| request.content) {

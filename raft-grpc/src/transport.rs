@@ -43,6 +43,13 @@ pub(crate) struct Remote {
     pub(crate) names: Option<Arc<CertificateNames>>,
 }
 
+impl Remote {
+    /// Who has sent this.
+    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Option<Self> {
+        request.extensions().get().cloned()
+    }
+}
+
 /// A TLS connection to whoever has called, if it has a certificate.
 pub(crate) async fn accept_tls(
     stream: TcpStream,
@@ -279,6 +286,66 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::security::testing::{Authority, VALID};
+
+    const NAME: &str = "n1.prod.raft.internal";
+
+    /// A server that shows a certificate with these names, and asks for none.
+    async fn serve(authority: &Authority, names: &[&str]) -> SocketAddr {
+        let (certificate, key) = authority.sign(names, VALID);
+        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let _ = TlsAcceptor::from(Arc::new(config)).accept(stream).await;
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_server_must_have_exactly_the_name_that_is_meant() {
+        let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+        let dir = tempfile::tempdir().unwrap();
+        let [ca, certificate, key] =
+            ours.write(dir.path(), "n2", &["n2.prod.raft.internal"], VALID);
+        let (files, two) = (crate::TlsFiles { ca, certificate, key }, NodeId::new(2).unwrap());
+        let credentials = Security::with_files("prod", two, files).credentials().unwrap();
+        for (authority, names, refusal) in [
+            (&ours, &[NAME][..], None),
+            (&ours, &["other", NAME], None),
+            (&ours, &["n3.prod.raft.internal"], Some("not valid for name")),
+            (&ours, &["n1.test.raft.internal"], Some("not valid for name")),
+            (&ours, &["*.prod.raft.internal"], Some("its certificate names *.prod")),
+            (&theirs, &[NAME], Some("UnknownIssuer")),
+        ] {
+            let stream = TcpStream::connect(serve(authority, names).await).await.unwrap();
+            let to = TlsTo { name: NAME.into(), credentials: Arc::clone(&credentials) };
+            let refused = to.connect(stream).await.map(|_| ()).map_err(|error| error.to_string());
+            match (&refused, refusal) {
+                (Ok(()), None) => {}
+                (Err(why), Some(words)) if why.contains(words) => {}
+                _ => panic!("{names:?}: {refused:?}"),
+            }
         }
     }
 }

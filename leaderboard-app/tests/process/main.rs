@@ -81,6 +81,8 @@ fn certificates_are_made_once_and_a_node_starts_with_its_own() {
     let mut running = Running::start(tls_node(directory.path(), 1));
     let address = running.http_address();
     wait_until_ready(&address);
+    let metrics = request(&address, "GET /metrics");
+    assert!(metrics.contains("\nraft_certificate_expires_timestamp_seconds "), "{metrics}");
     running.signal("TERM");
     assert_eq!(running.exit_code(), Some(0));
 

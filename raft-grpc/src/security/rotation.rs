@@ -9,6 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use raft_core::NodeId;
 use tokio_util::sync::CancellationToken;
 
+use crate::meters::certificate_expires;
+
 use super::credentials::{Credentials, Validness, roughly};
 use super::{TlsError, TlsFiles, name_of};
 
@@ -64,6 +66,7 @@ impl Rotation {
     pub(super) fn open(node: NodeId, cluster: String, paths: TlsFiles) -> Result<Self, TlsError> {
         let (name, files) = (name_of(&cluster, node), Files::read(&paths)?);
         let credentials = Credentials::load(&paths, files, &name, SystemTime::now())?;
+        certificate_expires(credentials.validity.until);
         let current = RwLock::new(Arc::new(credentials));
         warn_about_access(node, &paths.key);
         Ok(Self { node, cluster, paths, current })
@@ -112,6 +115,7 @@ impl Rotation {
     fn replace(&self, files: Files) -> Result<(), TlsError> {
         let name = self.name_of(self.node);
         let new = Credentials::load(&self.paths, files, &name, SystemTime::now())?;
+        certificate_expires(new.validity.until);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         Ok(())
     }
