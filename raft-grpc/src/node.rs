@@ -110,11 +110,7 @@ async fn launch<S: StateMachine>(
     machine: S,
     open: OpenLog,
 ) -> Result<(RaftHandle<S>, NodeTask), StartError> {
-    if let Some(bound) = &bound {
-        config.listen = bound.local_addr().unwrap_or(config.listen);
-    }
-    config.validate()?;
-    let security = Security::open(&config)?;
+    let security = check(&mut config, bound.as_ref())?;
     let clock = Clock::start();
     let draining = CancellationToken::new();
     let (applied, watch_applied) = watch::channel(LogIndex::default());
@@ -133,11 +129,9 @@ async fn launch<S: StateMachine>(
 
     // From here on nothing fails.
     tracing::info!(node = %config.id, cluster = config.cluster, "listening on {local_addr}");
-    config.security.warn(config.id);
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let incarnation = identity.incarnation;
     let identity = introduce(&config, security, incarnation, members.clone(), members_index);
-    let identity = Arc::new(identity);
     let network = Network::start(&config, &identity, &members, senders, listener, &tasks, &stop);
     let Network { links, forwarders, proposals, reads, orders } = network;
     let (publisher, published) = Publisher::new(&identity, &node, &links, &wal, lost);
@@ -187,6 +181,18 @@ async fn launch<S: StateMachine>(
     Ok((RaftHandle::new(shared), NodeTask { life }))
 }
 
+/// Before anything is touched: is the configuration sound, also with the port that is bound already, and can the
+/// files for TLS be used?
+fn check(config: &mut NodeConfig, bound: Option<&TcpListener>) -> Result<Security, StartError> {
+    if let Some(address) = bound.and_then(|bound| bound.local_addr().ok()) {
+        config.listen = address;
+    }
+    config.validate()?;
+    let security = Security::open(config)?;
+    config.security.warn(config.id);
+    Ok(security)
+}
+
 /// What is behind the log: the state machine, and its snapshots.
 struct Stages<S> {
     machine: Arc<RwLock<Machine<S>>>,
@@ -224,7 +230,7 @@ fn introduce(
     incarnation: u128,
     members: Membership,
     members_index: LogIndex,
-) -> Identity {
+) -> Arc<Identity> {
     let entry = Entry {
         address: config.own_address().cloned().unwrap_or_default(),
         note: config.note.clone(),
@@ -234,7 +240,8 @@ fn introduce(
     let now = config.advertise.as_ref().map(|_| wall_clock().0);
     let book = AddressBook::open(&config.data_dir, config.id, entry, &config.peers, now);
     let cluster = config.cluster.clone();
-    Identity::new(cluster, config.id, incarnation, book, security, members, members_index)
+    let (id, index) = (config.id, members_index);
+    Arc::new(Identity::new(cluster, id, incarnation, book, security, members, index))
 }
 
 /// The state machine as of the snapshot that the node starts from, if there is one.
