@@ -81,7 +81,7 @@ struct CommonArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run one member of the cluster
-    Node(NodeArgs),
+    Node(Box<NodeArgs>),
     /// Spread requests over the nodes of a cluster
     Balancer(BalancerArgs),
     /// Show how the nodes of a cluster are
@@ -176,7 +176,7 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Members(args) => operate::members(args).await,
         Command::Transfer(args) => operate::transfer(args).await,
         Command::Snapshot(args) => operate::snapshot(args).await,
-        Command::Node(args) => Ok(node::run(args.clone(), shutdown(cli)?).await?),
+        Command::Node(args) => Ok(node::run(NodeArgs::clone(args), shutdown(cli)?).await?),
         Command::Balancer(args) => Ok(balancer::run(args.clone(), shutdown(cli)?).await?),
         // Done before there was a runtime.
         Command::Log(_) | Command::Certs(_) => Ok(()),

@@ -127,9 +127,9 @@ impl Raft for Service {
         &self,
         request: Request<wire::OrderRequest>,
     ) -> Result<Response<wire::OrderReply>, Status> {
-        let remote = request.remote_addr();
+        let remote = Remote::of(&request);
         let wire::OrderRequest { hello, timeout_ms, order } = request.into_inner();
-        let visit = self.admit(remote, hello)?;
+        let visit = self.admit(remote.as_ref(), hello)?;
         let wanted = order_from_wire(order)
             .map_err(|why| Status::invalid_argument(format!("malformed order: {why}")))?;
         tracing::info!(node = %self.identity.id, "{} passes on an order: {wanted:?}", visit.caller());

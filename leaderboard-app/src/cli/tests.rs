@@ -10,7 +10,7 @@ fn parse_words(words: &str) -> Result<Cli, clap::Error> {
 
 fn node_of(words: &str) -> NodeArgs {
     match parse_words(words).unwrap().command {
-        Command::Node(args) => args,
+        Command::Node(args) => *args,
         _ => panic!("asked for a node"),
     }
 }

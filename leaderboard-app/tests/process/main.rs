@@ -6,6 +6,7 @@ mod running;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use running::{Running, leaderboard, node, request, run, wait_until_ready};

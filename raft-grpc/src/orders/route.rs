@@ -75,8 +75,7 @@ async fn ask(
     deadline: Instant,
 ) -> Result<Done, OrderError> {
     let not_begun = || OrderError::NotLeader { leader: None };
-    let known = identity.book.get(leader).ok_or_else(not_begun)?;
-    let connected = timeout_at(deadline, connect(&known.address)).await;
+    let connected = timeout_at(deadline, connect(identity, leader)).await;
     let mut client = match connected {
         Ok(Ok(client)) => client,
         Ok(Err(why)) => {
@@ -113,9 +112,10 @@ fn unanswered(leader: NodeId, status: &Status) -> OrderError {
     match status.code() {
         // It has not looked at the order: it knows none, or it has refused the greeting before.
         Code::Unimplemented => OrderError::NotLeader { leader: Some(leader) },
-        Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument => {
-            OrderError::NotLeader { leader: None }
-        }
+        Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::FailedPrecondition
+        | Code::InvalidArgument => OrderError::NotLeader { leader: None },
         _ => OrderError::Unknown,
     }
 }
@@ -129,7 +129,12 @@ mod tests {
         let two = NodeId::new(2).unwrap();
         let end = |code| unanswered(two, &Status::new(code, "why"));
         assert_eq!(end(Code::Unimplemented), OrderError::NotLeader { leader: Some(two) });
-        for code in [Code::PermissionDenied, Code::FailedPrecondition, Code::InvalidArgument] {
+        for code in [
+            Code::PermissionDenied,
+            Code::Unauthenticated,
+            Code::FailedPrecondition,
+            Code::InvalidArgument,
+        ] {
             assert_eq!(end(code), OrderError::NotLeader { leader: None });
         }
         for code in [Code::Unavailable, Code::Unknown, Code::Internal, Code::Cancelled] {

@@ -29,7 +29,7 @@ impl Setup {
         Self { node, authority, dir }
     }
 
-    /// Says `hello` and proposes on a connection with the certificate `name`, which is good for `node` of
+    /// Says `hello` in every way, and gives an order, on a connection with the certificate `name`, which is good for `node` of
     /// `cluster`. How does it end?
     async fn greet(
         &self,
@@ -37,7 +37,7 @@ impl Setup {
         node: u64,
         name: &str,
         hello: &wire::Hello,
-    ) -> [Result<(), Status>; 2] {
+    ) -> [Result<(), Status>; 3] {
         let files = files(self.authority.write(self.dir.path(), "liar", &[name], VALID));
         let mut who = identity_of(cluster, node, &[1, 2, 3], 0);
         who.security = Security::with_files(cluster, id(node), files);
@@ -59,7 +59,14 @@ impl Setup {
             "expected a frame of messages" => Ok(()),
             _ => Err(end),
         });
-        [forward, peer]
+        let order = wire::OrderRequest {
+            hello: Some(hello.clone()),
+            timeout_ms: 10,
+            order: Some(wire::order_request::Order::Promote(2)),
+        };
+        // What becomes of it is another matter.
+        let order = client.order(order).await.map(|_| ());
+        [forward, peer, order]
     }
 }
 
