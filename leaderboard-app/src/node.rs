@@ -202,7 +202,8 @@ impl Node {
 /// Lets another node lead, while this one still answers: it forwards to the next leader what comes meanwhile, so
 /// that nobody notices.
 async fn hand_over(raft: &RaftHandle<Leaderboard>) {
-    if raft.status().raft.role != RoleKind::Leader {
+    let status = raft.status().raft;
+    if status.role != RoleKind::Leader || status.membership.voters().len() < 2 {
         return;
     }
     match raft.transfer_leadership(None, HAND_OVER_TIMEOUT).await {

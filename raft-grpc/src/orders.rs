@@ -28,6 +28,9 @@ pub(crate) const ORDERS_MAX: usize = 64;
 /// How often an order is given again that is only not possible yet.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a transfer waits for somebody who could take over.
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// So many entries a learner may lack that becomes a voter.
 const LAG_MAX: u64 = 1000;
 
@@ -232,11 +235,20 @@ impl Orders {
 
     /// Hands leadership over, and waits until somebody else leads.
     async fn transfer(&self, to: Option<NodeId>, deadline: Instant) -> Result<NodeId, OrderError> {
-        match self.give(|answer| Order::Transfer(to, answer), deadline).await {
-            Err(OrderError::Transfer(TransferRefusal::AlreadyLeads)) => {
-                to.ok_or(OrderError::Transfer(TransferRefusal::AlreadyLeads))
+        // A leader that has just been elected has not heard from everyone yet.
+        let patient_until = deadline.min(Instant::now() + TRANSFER_PATIENCE);
+        loop {
+            match self.give(|answer| Order::Transfer(to, answer), deadline).await {
+                Err(OrderError::Transfer(TransferRefusal::AlreadyLeads)) => {
+                    return to.ok_or(OrderError::Transfer(TransferRefusal::AlreadyLeads));
+                }
+                Err(OrderError::Transfer(TransferRefusal::NotAlive))
+                    if Instant::now() + RETRY_PAUSE < patient_until =>
+                {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                end => return end,
             }
-            end => end,
         }
     }
 

@@ -96,7 +96,7 @@ impl Sides {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let options = Options::parse();
-    let dir = tempfile::tempdir_in(".")?;
+    let dir = tempfile::tempdir_in("target")?;
     let etcd = if options.alone {
         (Servers::none(), Vec::new())
     } else {
