@@ -13,8 +13,16 @@ use real::cluster::{Cluster, RUN_LEADERBOARD};
 
 #[path = "processes/chaos.rs"]
 mod chaos;
+#[path = "networks/load.rs"]
+#[allow(dead_code, reason = "a module of two tests")]
+mod load;
 #[path = "processes/refusals.rs"]
 mod refusals;
+#[path = "harness/leaderboard/registers.rs"]
+#[allow(dead_code, unreachable_pub, reason = "a module of several tests")]
+mod registers;
+#[path = "processes/replaced.rs"]
+mod replaced;
 #[path = "processes/rolling.rs"]
 mod rolling;
 
@@ -37,6 +45,9 @@ fn main() -> ExitCode {
         }),
         trial("a_rolling_restart_fails_no_request", |cluster, _| {
             Box::pin(rolling::a_rolling_restart_fails_no_request(cluster))
+        }),
+        trial("all_members_are_replaced_one_by_one", |cluster, keep| {
+            Box::pin(replaced::all_members_are_replaced_one_by_one(cluster, keep))
         }),
         trial("one_directory_is_for_one_node", |cluster, keep| {
             Box::pin(refusals::one_directory_is_for_one_node(cluster, keep))

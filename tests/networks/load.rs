@@ -27,7 +27,7 @@ pub(crate) struct Load {
     acknowledged: Cell<u64>,
     read: Cell<u64>,
     enough: Cell<bool>,
-    doors: Vec<SocketAddr>,
+    doors: RefCell<Vec<SocketAddr>>,
 }
 
 impl Load {
@@ -42,7 +42,7 @@ impl Load {
             acknowledged: Cell::new(0),
             read: Cell::new(0),
             enough: Cell::new(false),
-            doors,
+            doors: RefCell::new(doors),
         });
         let client = |number| {
             let load = Rc::clone(&load);
@@ -55,6 +55,16 @@ impl Load {
     /// How many votes were acknowledged, and how many reads answered.
     pub(crate) fn done(&self) -> (u64, u64) {
         (self.acknowledged.get(), self.read.get())
+    }
+
+    /// From here on clients ask at these doors.
+    pub(crate) fn use_doors(&self, doors: Vec<SocketAddr>) {
+        self.doors.replace(doors);
+    }
+
+    fn any_door(&self, dice: &mut fastrand::Rng) -> SocketAddr {
+        let doors = self.doors.borrow();
+        doors[dice.usize(..doors.len())]
     }
 
     /// Ends the clients, and judges what they were told: is there an order of votes and reads that explains
@@ -103,7 +113,7 @@ impl Load {
             }
             let player = dice.u64(..PLAYERS);
             if dice.u8(..3) == 0 {
-                let door = self.doors[dice.usize(..self.doors.len())];
+                let door = self.any_door(&mut dice);
                 if !self.read_at(client, &http, door, player).await {
                     sleep(Duration::from_millis(20)).await;
                 }
@@ -121,7 +131,7 @@ impl Load {
         let (call, begin) = (self.now(), Instant::now());
         let mut doubtful = false;
         let answer = loop {
-            let door = self.doors[dice.usize(..self.doors.len())];
+            let door = self.any_door(dice);
             match timeout(ANSWER_MAX, http.vote_within(door, vote, ATTEMPT)).await {
                 Ok(Ok((Outcome::Acknowledged, Some(score)))) => break Some(Answer::Added(score)),
                 Ok(Ok((Outcome::NotApplied, _))) => {}

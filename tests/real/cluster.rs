@@ -204,6 +204,49 @@ impl Cluster {
         self.wait_for_end(id).await
     }
 
+    /// Starts another node, which waits to be made a member, and knows these: its id.
+    #[allow(dead_code, reason = "not every test has nodes that join")]
+    pub(crate) async fn join(&mut self, members: &[usize], keep: &Path) -> Result<usize> {
+        let id = self.nodes.len() + 1;
+        let free = free_addresses(2)?;
+        let known = members.iter().map(|&id| format!("{id}={}", self.raft[id - 1]));
+        let arguments = vec![
+            "node".to_owned(),
+            format!("--id={id}"),
+            format!("--data-dir={}", self.directory_of(id).display()),
+            format!("--http={}", free[0]),
+            format!("--raft={}", free[1]),
+            format!("--advertise={}", free[1]),
+            format!("--peers={}", known.collect::<Vec<_>>().join(",")),
+            "--join".to_owned(),
+        ];
+        self.raft.push(free[1]);
+        let log = keep.join(format!("node-{id}.log"));
+        self.nodes.push(Process::start(free[0], &[], arguments, log)?);
+        let node = self.nodes.last_mut().expect("pushed just now");
+        if !node.comes_to_answer(&Client::new(), "/livez").await? {
+            return Err("its port was taken".into());
+        }
+        Ok(id)
+    }
+
+    /// Runs the program's own command line against these nodes.
+    #[allow(dead_code, reason = "not every test has a use for it")]
+    pub(crate) async fn command(&self, words: &[&str], ids: &[usize]) -> Result<()> {
+        let endpoints: Vec<String> =
+            ids.iter().map(|&id| self.address_of(id).to_string()).collect();
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg(RUN_LEADERBOARD)
+            .args(words)
+            .arg(format!("--endpoints={}", endpoints.join(",")));
+        let output = timeout(START_TIMEOUT, command.output()).await??;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!("{words:?}: {}", String::from_utf8_lossy(&output.stderr)).into())
+    }
+
     /// What a node has logged.
     pub(crate) fn log_of(&self, id: usize) -> Result<String> {
         Ok(std::fs::read_to_string(&self.nodes[id - 1].log)?)
