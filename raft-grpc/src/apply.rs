@@ -188,21 +188,33 @@ pub(crate) fn restore<S: StateMachine>(
     let position = snapshot.base.position;
     let refuse = |error| Fatal::Restore { position, error };
     let reader = store.open(snapshot.id())?.ok_or_else(|| refuse("it is gone".into()))?;
-    state.restore(&mut UntilStopped { reader, stopping }).map_err(refuse)
+    let mut reader = UntilStopped { reader, stopping, failed: false };
+    let restored = state.restore(&mut reader).map_err(refuse)?;
+    if reader.failed {
+        // It has a part of the state, and takes it for all.
+        return Err(refuse("a read failed, and the state machine took that for the end".into()));
+    }
+    Ok(restored)
 }
 
 /// A reader that fails as soon as the node stops.
 struct UntilStopped<'a, R> {
     reader: R,
     stopping: Option<&'a AtomicBool>,
+    /// A read has failed, for that reason or another.
+    failed: bool,
 }
 
 impl<R: io::Read> io::Read for UntilStopped<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.stopping.is_some_and(|stopping| stopping.load(Ordering::Relaxed)) {
-            return Err(io::Error::other("the node stops"));
-        }
-        self.reader.read(buffer)
+        let outcome = if self.stopping.is_some_and(|stopping| stopping.load(Ordering::Relaxed)) {
+            Err(io::Error::other("the node stops"))
+        } else {
+            self.reader.read(buffer)
+        };
+        let interrupted = |error: &io::Error| error.kind() == io::ErrorKind::Interrupted;
+        self.failed |= outcome.as_ref().is_err_and(|error| !interrupted(error));
+        outcome
     }
 }
 

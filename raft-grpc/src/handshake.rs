@@ -212,11 +212,15 @@ impl Identity {
         }
     }
 
+    /// To be looked at first: it says whether the rest means what we think it means.
+    pub(crate) fn check_version(hello: &wire::Hello) -> Result<(), Refusal> {
+        common_version(hello.oldest_protocol_version, hello.protocol_version).map(drop)
+    }
+
     /// Lets a caller in, or not; whether it is the one that it claims to be is for
     /// [`check_certificate`](Self::check_certificate).
     pub(crate) fn check_hello(&self, hello: &wire::Hello) -> Result<Caller, Refusal> {
-        // The version comes first: it says whether the rest means what we think it means.
-        let _common = common_version(hello.oldest_protocol_version, hello.protocol_version)?;
+        Self::check_version(hello)?;
         if hello.cluster != self.cluster {
             return Err(Refusal::Cluster {
                 theirs: hello.cluster.clone(),

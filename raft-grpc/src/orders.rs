@@ -3,6 +3,7 @@
 //! queue that counts; `orders/route.rs` is the way there from other nodes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,19 @@ pub(crate) enum Wanted {
     Change(Edit),
     /// To whom, or whoever has most of the log.
     Transfer(Option<NodeId>),
+}
+
+/// As in a line of the log: without what others have written.
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Change(Edit::AddLearner { id, .. }) => write!(f, "add {id}"),
+            Self::Change(Edit::Promote(id)) => write!(f, "promote {id}"),
+            Self::Change(Edit::Remove(id)) => write!(f, "remove {id}"),
+            Self::Transfer(Some(to)) => write!(f, "transfer leadership to {to}"),
+            Self::Transfer(None) => write!(f, "transfer leadership"),
+        }
+    }
 }
 
 /// What came of it.

@@ -132,7 +132,7 @@ impl Raft for Service {
         let visit = self.admit(remote.as_ref(), hello)?;
         let wanted = order_from_wire(order)
             .map_err(|why| Status::invalid_argument(format!("malformed order: {why}")))?;
-        tracing::info!(node = %self.identity.id, "{} passes on an order: {wanted:?}", visit.caller());
+        tracing::info!(node = %self.identity.id, "{} passes on an order: {wanted}", visit.caller());
         let timeout = Duration::from_millis(timeout_ms).min(ORDER_TIMEOUT_MAX);
         // Ends with the driver at the latest.
         let end = self.orders.carry_out(&wanted, Instant::now() + timeout).await;
@@ -146,6 +146,7 @@ impl Service {
     fn admit(&self, remote: Option<&Remote>, hello: Option<wire::Hello>) -> Result<Visit, Status> {
         let admitted = hello.ok_or(Refusal::NoGreeting).and_then(|hello| {
             let names = remote.and_then(|remote| remote.names.as_deref());
+            Identity::check_version(&hello)?;
             self.identity.check_certificate(&hello, names)?;
             let caller = self.identity.check_hello(&hello)?;
             let visit = Visitors::enter(&self.visitors, caller)?;

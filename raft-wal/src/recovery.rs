@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use raft_core::{LogPosition, Restored};
+use raft_core::{LogPosition, Restored, Snapshot};
 
 use crate::config::WalConfig;
 use crate::disk::{Disk, Guarded, remove, sync_directory};
@@ -78,19 +78,20 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog,
     let (stored, intact) = identify(disk.as_ref(), config, &names)?;
     let directory = stored.identity.incarnation;
     let plan = plan::plan(disk.as_ref(), config, &stored, &names)?;
-    let Plan { restored, log, held, unsure, obsolete, broken, rewritten: _, mut report } = plan;
+    let Plan {
+        restored, log, held, unsure, may_stay, mut obsolete, mut broken, mut report, ..
+    } = plan;
     if !stored.established {
         // It is new, or its name may never have become durable; segments must not outlive it.
         stored.store(disk.as_ref())?;
     }
     let snapshots = SnapshotStore::new(Arc::clone(&disk), directory, held);
-    if let Some(snapshot) = unsure {
-        let whole = snapshots.write_again(&snapshot)?;
-        let changed = || io::ErrorKind::InvalidData.into();
-        whole
-            .then_some(())
-            .ok_or_else(changed)
-            .map_err(DiskError::of("read again", "a snapshot"))?;
+    if let Some(snapshot) = unsure
+        && !make_certain(&snapshots, &snapshot, may_stay.is_some())?
+    {
+        let stays = may_stay.unwrap_or_default();
+        obsolete.retain(|name| !stays.contains(name));
+        broken.retain(|name| !stays.contains(name));
     }
     let log = Log::start(disk, config, log, snapshots)?;
     clear_away(log.disk(), &names, &obsolete, &broken)?;
@@ -102,6 +103,29 @@ pub(crate) fn open(disk: Arc<dyn Disk>, config: &WalConfig) -> Result<OpenedLog,
     report.conclude(&restored, intact);
     tell(config, &restored, &report);
     Ok(OpenedLog { log, restored, identity, report })
+}
+
+/// Writes a snapshot again, on which more is about to rely. False if there is no room for it, and nothing need rely
+/// on it.
+fn make_certain(
+    snapshots: &SnapshotStore,
+    snapshot: &Snapshot,
+    may_stay: bool,
+) -> Result<bool, OpenError> {
+    match snapshots.write_again(snapshot) {
+        Ok(true) => Ok(true),
+        Ok(false) => {
+            let changed = io::ErrorKind::InvalidData.into();
+            Err(DiskError::of("read again", "a snapshot")(changed).into())
+        }
+        Err(error) if may_stay && error.is_no_space() => {
+            tracing::warn!(
+                "no room to put damaged and old files aside; they stay until the next start"
+            );
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn tell(config: &WalConfig, restored: &Restored, report: &RecoveryReport) {

@@ -34,6 +34,11 @@ pub(crate) fn snapshot_name(position: LogPosition) -> String {
     format!("{SNAPSHOT_PREFIX}{:020}-{:020}", position.term.0, position.index.0)
 }
 
+/// Is it named like one?
+pub(crate) fn is_snapshot(name: &str) -> bool {
+    name.starts_with(SNAPSHOT_PREFIX)
+}
+
 /// The snapshots of a log: cut here, or fetched from another node.
 ///
 /// Clones are the same store. It is used beside the log, by any thread: writing a snapshot does not

@@ -99,6 +99,44 @@ fn an_old_snapshot_is_not_removed_for_two_that_only_memory_holds() {
     }
 }
 
+/// What is to make room cannot be kept from going by want of room.
+#[test]
+fn a_start_on_a_full_disk_leaves_old_snapshots_where_they_are() {
+    let disk = SimDisk::new(4);
+    let mut log = open(&disk).unwrap().log;
+    cast(&mut log, 2);
+    append(&mut log, 2, 1..=60);
+    for index in [20, 30] {
+        let snapshot = cut(&log, index);
+        log.compact(&snapshot.base).unwrap();
+    }
+    drop(log);
+    // One of 66,000 bytes.
+    let big = base(CLUSTER, 40);
+    let log = open(&disk).unwrap().log;
+    let mut writer = log.snapshots().create(big).unwrap();
+    writer.write_all(&content(20)).unwrap();
+    disk.add_fault(FaultRule::new(Fault::Error).on(&[Operation::SyncDirectory]));
+    assert!(writer.finish().is_err());
+    drop(log);
+    disk.restart();
+    let snapshots = || disk.names().iter().filter(|name| name.starts_with("snapshot-")).count();
+    assert_eq!(snapshots(), 3);
+    // Room for the tail of the log, but not for that.
+    disk.set_capacity(Some(disk.used_bytes() + 40_000));
+    for _ in 0..3 {
+        let OpenedLog { log, restored, report, .. } = open(&disk).unwrap();
+        let at = restored.base.position.index;
+        assert_eq!(restored.entries, entries_behind(at, 60), "{report:?}");
+        assert_eq!(snapshots(), 3);
+        drop(log);
+        disk.restart();
+    }
+    disk.set_capacity(None);
+    survives_power_cuts(&disk, 60, "with room");
+    assert_eq!(snapshots(), 2);
+}
+
 #[test]
 fn the_log_is_not_removed_for_snapshots_that_only_memory_holds() {
     let mut forgotten = 0;

@@ -58,6 +58,7 @@ impl Load {
     }
 
     /// From here on clients ask at these doors.
+    #[allow(dead_code, reason = "not every test has doors that close")]
     pub(crate) fn use_doors(&self, doors: Vec<SocketAddr>) {
         self.doors.replace(doors);
     }

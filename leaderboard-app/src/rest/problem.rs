@@ -98,7 +98,7 @@ impl Problem {
     /// The same problem, when a first part of what was wanted is done.
     pub(super) fn half_way(self, done: &str) -> Self {
         let detail = format!("{done} {}", self.detail);
-        Self { outcome: Outcome::Unknown, detail, ..self }
+        Self { outcome: Outcome::Unknown, retry: Retry::Never, detail, ..self }
     }
 
     /// Why a write has no reply. `has_key`: did the client send an `Idempotency-Key`?

@@ -75,7 +75,7 @@ impl StateMachine for Last {
         self.0.to_be_bytes().to_vec().into()
     }
 
-    /// One of index 7 is never read to its end.
+    /// One of index 7 is never read to its end; one of index 8 until a read fails, which is taken for the end.
     fn restore(&self, snapshot: &mut dyn io::Read) -> Result<Self, RestoreError> {
         let mut bytes = [0; 8];
         snapshot.read_exact(&mut bytes)?;
@@ -85,6 +85,9 @@ impl StateMachine for Last {
                 let _ = snapshot.read(&mut [0])?;
                 std::thread::yield_now();
             }
+        }
+        while index == 8 && snapshot.read(&mut [0]).is_ok() {
+            std::thread::yield_now();
         }
         Ok(Self(index))
     }
@@ -157,4 +160,18 @@ async fn a_restore_that_takes_long_does_not_keep_a_node_from_stopping() {
     tokio::task::spawn_blocking(move || queue.close()).await.unwrap();
     assert!(news.recv().await.is_none(), "nothing failed");
     assert_eq!(machine.read().unwrap().state.0, 0, "what follows on it is not applied without it");
+}
+
+#[test]
+fn a_state_that_was_read_in_part_is_none() {
+    let (store, snapshots) = store_of(&[8]);
+    let stopping = AtomicBool::new(true);
+    let restored = restore(&Last(0), &store, &snapshots[0], Some(&stopping));
+    assert!(matches!(restored, Err(Fatal::Restore { .. })));
+    // Told to stop in the middle of it.
+    let (queue, machine, (_, mut news)) = applier();
+    queue.restore(snapshots[0].clone(), store);
+    queue.close();
+    assert!(news.try_recv().is_err(), "nothing failed");
+    assert_eq!(machine.read().unwrap().state.0, 0);
 }

@@ -112,10 +112,11 @@ fn unanswered(leader: NodeId, status: &Status) -> OrderError {
     match status.code() {
         // It has not looked at the order: it knows none, or it has refused the greeting before.
         Code::Unimplemented => OrderError::NotLeader { leader: Some(leader) },
-        Code::PermissionDenied
-        | Code::Unauthenticated
-        | Code::FailedPrecondition
-        | Code::InvalidArgument => OrderError::NotLeader { leader: None },
+        Code::PermissionDenied | Code::Unauthenticated => OrderError::NotLeader { leader: None },
+        // The same again would be refused again.
+        Code::FailedPrecondition | Code::InvalidArgument => {
+            OrderError::Other(status.message().chars().take(300).collect())
+        }
         _ => OrderError::Unknown,
     }
 }
@@ -129,13 +130,11 @@ mod tests {
         let two = NodeId::new(2).unwrap();
         let end = |code| unanswered(two, &Status::new(code, "why"));
         assert_eq!(end(Code::Unimplemented), OrderError::NotLeader { leader: Some(two) });
-        for code in [
-            Code::PermissionDenied,
-            Code::Unauthenticated,
-            Code::FailedPrecondition,
-            Code::InvalidArgument,
-        ] {
+        for code in [Code::PermissionDenied, Code::Unauthenticated] {
             assert_eq!(end(code), OrderError::NotLeader { leader: None });
+        }
+        for code in [Code::FailedPrecondition, Code::InvalidArgument] {
+            assert_eq!(end(code), OrderError::Other("why".to_owned()));
         }
         for code in [Code::Unavailable, Code::Unknown, Code::Internal, Code::Cancelled] {
             assert!(end(code).may_have_effect(), "{code}");

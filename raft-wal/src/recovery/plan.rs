@@ -23,7 +23,7 @@ use crate::recovery::findings::Findings;
 use crate::recovery::replay::Replay;
 use crate::recovery::scan::{Scan, ScannedBatch};
 use crate::recovery::{Damage, RecoveryReport};
-use crate::snapshots::{SnapshotFiles, snapshot_name};
+use crate::snapshots::{SnapshotFiles, is_snapshot, snapshot_name};
 use crate::state::LogState;
 
 /// What has to be written again before anything new.
@@ -83,6 +83,9 @@ pub(crate) struct Plan {
     /// This one stands for what is about to be put aside or removed, and may owe its name to a directory
     /// sync that failed.
     pub(crate) unsure: Option<Snapshot>,
+    /// On a disk without room for that, these files stay where they are, and the next start decides the same
+    /// again; `None` if it cannot go on without.
+    pub(crate) may_stay: Option<Vec<String>>,
     /// Files that mean nothing any more.
     pub(crate) obsolete: Vec<String>,
     /// Damaged files, to be kept aside.
@@ -139,6 +142,7 @@ pub(crate) fn create(
         log: Continued::behind(header),
         held: Vec::new(),
         unsure: None,
+        may_stay: None,
         obsolete: Vec::new(),
         broken: Vec::new(),
         rewritten: None,
@@ -271,6 +275,7 @@ impl Findings<'_> {
             restored,
             log,
             unsure: self.snapshots.first().cloned(),
+            may_stay: None,
             held: self.snapshots.into_iter().rev().collect(),
             obsolete: self.obsolete,
             broken: self.broken,
@@ -434,6 +439,10 @@ impl Findings<'_> {
         let tail = if untouched && run.len() > 1 { run.end - 2 } else { run.end - 1 };
         let first = tail.min(run.start + replay.reset_in.unwrap_or_default());
         self.mark_dropped(&(first..tail), Some(tail));
+        let segments = self.scans[..run.start].iter().map(|scan| scan.file.name.clone());
+        let files = self.obsolete.iter().chain(&self.broken);
+        let snapshots = files.filter(|name| is_snapshot(name)).cloned();
+        let stand_behind: Vec<String> = segments.chain(snapshots).collect();
         let mut state = replay.state.clone();
         let scan = &mut self.scans[tail];
         let rewritten = Some(scan.file.name.clone());
@@ -482,6 +491,7 @@ impl Findings<'_> {
             log: Continued { state, tail: Tail { header, batches }, tail_is_beginning, sealed },
             held: self.snapshots.into_iter().rev().collect(),
             unsure,
+            may_stay: repaired.is_none().then_some(stand_behind),
             obsolete: self.obsolete,
             broken: self.broken,
             rewritten,
