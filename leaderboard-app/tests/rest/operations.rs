@@ -110,7 +110,7 @@ async fn a_learner_comes_and_goes_and_giving_an_order_again_changes_nothing() {
     assert_problem(&answer, 409, "not_caught_up", "not_applied", "safe");
     let vote = add.replace("true", "false");
     let answer = client.send("POST", "/v1/cluster/members", &soon, vote).await;
-    assert_problem(&answer, 409, "not_caught_up", "unknown", "safe");
+    assert_problem(&answer, 409, "not_caught_up", "unknown", "never");
     let detail = answer.json()["detail"].as_str().unwrap().to_owned();
     assert!(detail.starts_with("Node 4 is a member, but not a voter yet. n4 has not"), "{detail}");
     assert_eq!(kinds(client).await, [(1, "voter".to_owned()), (4, "learner".to_owned())]);
