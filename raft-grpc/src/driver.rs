@@ -576,6 +576,17 @@ fn tell(node: NodeId, event: &Event, nonsense: &Throttle) {
         Event::MembershipChanged { index, membership } => {
             tracing::info!(%node, "the members are {membership} as of index {index}");
         }
+        // Late messages of a disk that was repaired since; or of a new directory that its node takes to be older.
+        Event::Ignored { from: Some(from), why: Ignored::StaleIncarnation } => {
+            if let Some(suppressed) = nonsense.allow() {
+                tracing::warn!(
+                    %node,
+                    suppressed,
+                    "ignored {from}: it speaks for an older disk than it had; if that goes on, its clock was \
+                     behind when its data directory was made: make it anew with a right clock"
+                );
+            }
+        }
         Event::Ignored { from, why } if is_nonsense(*why) => {
             if let Some(suppressed) = nonsense.allow() {
                 let from = from.map(tracing::field::display);
