@@ -90,7 +90,8 @@ pub enum CertsError {
     },
 }
 
-/// The authority's own certificate outlives those that it signs.
+/// How long the authority's own certificate says that it is valid. Nodes do not look at that: what they trust, they trust
+/// until its file is replaced.
 const AUTHORITY_DAYS: u64 = 3650;
 
 /// Clocks that are behind by so much take a new certificate.

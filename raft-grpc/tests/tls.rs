@@ -176,7 +176,9 @@ fn certificates_and_their_authority_change_while_the_cluster_writes() {
             written
         })
     });
-    let changes = || lines_with(&["the certificates have changed: new connections"]);
+    // Other tests of this program write into the same log.
+    let dir = cluster.dir.path().display().to_string();
+    let changes = || lines_with(&["the certificates have changed: new connections", &dir]);
     let all_changed = |before: usize| {
         wait_for("the change", || (changes() >= before + 3).then_some(()));
     };

@@ -177,7 +177,8 @@ impl Watch {
         match used {
             Ok(()) => {
                 self.refused = None;
-                tracing::info!(%node, "the certificates have changed: new connections use the new ones");
+                let file = rotation.paths.certificate.display();
+                tracing::info!(%node, %file, "the certificates have changed: new connections use the new ones");
                 warn_about_access(node, &rotation.paths.key);
                 true
             }
