@@ -102,9 +102,16 @@ impl Store {
         }
     }
 
-    /// A copy of some file is made, now and then, when a node stops.
+    /// A copy of some file is made, now and then, when a node stops. Not of a snapshot that was about to take the
+    /// place of the log, and may have no name on the disk yet: a log never was with it.
     pub(super) fn copy_something(&mut self) {
-        let names = self.sim.names();
+        let last = self.durable.last().index;
+        let never_was = |name: &String| {
+            let index = name.strip_prefix("snapshot-").and_then(|it| it.split('-').nth(1));
+            index.and_then(|it| it.parse().ok()).is_some_and(|index: u64| index > last.0)
+        };
+        let mut names = self.sim.names();
+        names.retain(|name| !never_was(name));
         let newest = names.iter().rposition(|name| name.starts_with("segment-"));
         let any = self.below(names.len());
         let Some(place) = newest.filter(|_| self.random.bool()).or(any) else { return };
